@@ -1,0 +1,171 @@
+"""Any service that speaks `backends.v1`, over gRPC.
+
+kind: remote
+target: dns:///lexical:50061     # any gRPC target; several addresses share the calls, round robin
+max_message_bytes: 67108864      # the longest answer taken
+keepalive_s: 30                  # ping an idle connection this often; the server must allow it
+health_check: true               # leave out addresses that report NOT_SERVING
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Iterable
+from typing import Any, Literal, NoReturn, cast
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
+from opentelemetry import propagate
+from pydantic import PositiveFloat, PositiveInt
+
+from backends import wire
+from backends.base import (
+    BackendError,
+    BackendGarbage,
+    BackendRefused,
+    BackendTimeout,
+    BackendUnreachable,
+    EngineSettings,
+    Hits,
+    Query,
+)
+from backends.filters import FilterRefused
+from protos.backends.v1 import backend_pb2 as pb
+
+_METHOD = "/backends.v1.BackendService/Retrieve"
+_DETAILS = "grpc-status-details-bin"
+_FILTER_PATH = re.compile(r"filters\[(\d{1,9})\]")
+_REFUSALS = frozenset(
+    {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.UNIMPLEMENTED}
+)
+
+
+class RemoteSettings(EngineSettings):
+    """Where the service is and how to keep a connection to it."""
+
+    kind: Literal["remote"]
+    target: str
+    max_message_bytes: PositiveInt = 64 * 1024 * 1024
+    keepalive_s: PositiveFloat = 30.0
+    health_check: bool = True
+    reconnect_max_s: PositiveFloat = 5.0
+    """The longest wait between two attempts to connect; gRPC's own is two minutes."""
+
+
+class Remote:
+    """A backend in another process. Connects when first asked, on the loop that asks."""
+
+    Settings = RemoteSettings
+
+    def __init__(self, settings: RemoteSettings) -> None:
+        """Opens nothing yet."""
+        self._settings = settings
+        self._channel: grpc.aio.Channel | None = None
+        self._closed = False
+
+    async def retrieve(self, query: Query, timeout_s: float) -> Hits:
+        """See `Backend`. Cancelling the task cancels the call; the caller's trace goes along."""
+        request = _request(query)
+        carrier: dict[str, str] = {}
+        propagate.inject(carrier)
+        ask = self._opened().unary_unary(_METHOD, pb.RetrieveRequest.SerializeToString, bytes)
+        call = ask(request, timeout=max(timeout_s, 0.0), metadata=tuple(carrier.items()))
+        try:
+            return _hits(await call)
+        except grpc.aio.AioRpcError as error:
+            _translate(error, query, timeout_s)
+        except asyncio.CancelledError:
+            if self._closed and not _is_cancelling():
+                raise BackendUnreachable("the connection was closed") from None
+            raise
+
+    async def close(self) -> None:
+        """See `Backend`. Calls in flight end as unreachable."""
+        self._closed = True
+        if self._channel is not None:
+            await self._channel.close(None)
+
+    def _opened(self) -> grpc.aio.Channel:
+        if self._closed:
+            raise BackendUnreachable("the backend is closed")
+        if self._channel is None:
+            self._channel = grpc.aio.insecure_channel(self._settings.target, options=_options(self._settings))
+        return self._channel
+
+
+def _options(settings: RemoteSettings) -> list[tuple[str, Any]]:
+    service: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
+    if settings.health_check:
+        service["healthCheckConfig"] = {"serviceName": ""}
+    return [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        ("grpc.keepalive_time_ms", round(settings.keepalive_s * 1000)),
+        ("grpc.initial_reconnect_backoff_ms", min(200, round(settings.reconnect_max_s * 1000))),
+        ("grpc.max_reconnect_backoff_ms", round(settings.reconnect_max_s * 1000)),
+        ("grpc.service_config", json.dumps(service)),
+    ]
+
+
+def _request(query: Query) -> pb.RetrieveRequest:
+    try:
+        return wire.to_request(query)
+    except UnicodeEncodeError as error:
+        raise BackendRefused("the query or a filter is not valid Unicode") from error
+
+
+def _hits(answer: bytes) -> Hits:
+    """Columns that make sense. Raises: BackendGarbage."""
+    try:
+        hits = wire.from_response(pb.RetrieveResponse.FromString(answer))
+    except DecodeError as error:
+        raise BackendGarbage("the answer cannot be decoded") from error
+    except wire.Malformed as error:
+        raise BackendGarbage(str(error)) from error
+    fault = hits.fault()
+    if fault is not None:
+        raise BackendGarbage(fault)
+    return hits
+
+
+def _translate(error: grpc.aio.AioRpcError, query: Query, timeout_s: float) -> NoReturn:
+    """Say in our words what a status means; the foreign words stay in `__cause__`."""
+    code = error.code()
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        raise BackendTimeout(f"no answer within {timeout_s:g} s") from error
+    if code is grpc.StatusCode.UNAVAILABLE:
+        raise BackendUnreachable("no connection, or the service is down") from error
+    if code in _REFUSALS:
+        raise _refusal(error, query) from error
+    raise BackendError(f"the service failed with {code.name}") from error
+
+
+def _refusal(error: grpc.aio.AioRpcError, query: Query) -> BackendRefused:
+    """Name the filter at fault, by its place, where the service says which; its words are not repeated."""
+    for path in _violated(error):
+        found = _FILTER_PATH.match(path)
+        position = int(found[1]) if found else len(query.filters)
+        if position < len(query.filters):
+            return FilterRefused(position, query.filters[position].field, "refused by the service")
+    return BackendRefused(f"the service refused the query with {error.code().name}")
+
+
+def _violated(error: grpc.aio.AioRpcError) -> list[str]:
+    details, bad = status_pb2.Status(), error_details_pb2.BadRequest()
+    metadata = cast(Iterable[tuple[str, bytes]], error.trailing_metadata() or ())
+    packed = [value for key, value in metadata if key == _DETAILS]
+    try:
+        details.ParseFromString(packed[0] if packed else b"")
+        unpacked = [detail for detail in details.details if detail.Unpack(bad)]
+    except DecodeError:
+        return []
+    return [violation.field for violation in bad.field_violations] if unpacked else []
+
+
+def _is_cancelling() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

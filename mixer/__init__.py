@@ -1,0 +1,1 @@
+"""A re-ranking mixer for search: asks several engines at once, merges, re-ranks, and shows its reasons."""

@@ -1,0 +1,154 @@
+"""Puts Mixer together from its settings: the only place that names concrete classes. Tests build through it too."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets as random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from pydantic import SecretStr
+
+from backends import open_backend
+from backends.base import Backend
+from mixer import model
+from mixer.arrange import Arrange
+from mixer.cursor import CursorSigner
+from mixer.describe import Redactor, describers
+from mixer.fanout import FanOut, ask
+from mixer.features import MakeFeatures
+from mixer.merge import Merge
+from mixer.metrics import Metrics
+from mixer.observe import MixObserver
+from mixer.pipeline import Pipeline
+from mixer.plan import MakePlan
+from mixer.rank import RankByFusion, RankByModel
+from mixer.settings import MixSettings, Secrets, Settings
+from mixer.values import Answer, Request
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """One mix, ready to be searched; `fault` says why it should not be, where its model failed a check."""
+
+    settings: MixSettings
+    search: Callable[[Request], Awaitable[Answer]]
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """All mixes over all backends."""
+
+    settings: Settings
+    metrics: Metrics
+    backends: Mapping[str, Backend]
+    mixes: Mapping[str, Mix] = field(default_factory=dict)
+
+    @property
+    def faults(self) -> dict[str, str]:
+        """Why the app is not ready, by mix; empty when it is."""
+        return {name: mix.fault for name, mix in self.mixes.items() if mix.fault}
+
+    async def close(self) -> None:
+        """Close every backend."""
+        await asyncio.gather(*(backend.close() for backend in self.backends.values()))
+
+
+async def build(
+    settings: Settings,
+    secrets: Secrets | None = None,
+    metrics: Metrics | None = None,
+    backends: Mapping[str, Backend] | None = None,
+) -> App:
+    """Open the backends and load the models; `backends` stand in for those of the settings, by name.
+
+    Raises: OSError or ValueError where an embedded backend's index cannot be opened. A model that fails a check
+    raises nothing: its mix says so.
+    """
+    secrets, metrics = secrets or Secrets.from_environment(), metrics or Metrics()
+    stand_ins = backends or {}
+    opened = {
+        name: stand_ins[name] if name in stand_ins else open_backend(declared)
+        for name, declared in settings.backends.items()
+    }
+    signer, redactor = CursorSigner(_key(secrets.cursor_key)), _redactor(settings, secrets)
+    mixes = {
+        name: await _mix(name, mix, settings, metrics, opened, signer, redactor)
+        for name, mix in settings.mixes.items()
+    }
+    return App(settings, metrics, opened, mixes)
+
+
+async def _mix(
+    name: str,
+    mix: MixSettings,
+    settings: Settings,
+    metrics: Metrics,
+    backends: Mapping[str, Backend],
+    signer: CursorSigner,
+    redactor: Redactor,
+) -> Mix:
+    loaded = await asyncio.to_thread(_load, mix, settings)
+    observer = _observer(name, mix, settings, metrics, redactor, loaded)
+    rank = _ranker(mix, loaded, observer)
+    pipeline = Pipeline(
+        plan=observer.stage("plan", MakePlan(mix, signer)),
+        fan_out=observer.waiting_stage("fan_out", FanOut(backends, observer.ask(ask))),
+        merge=observer.stage("merge", Merge(mix)),
+        make_features=observer.stage("make_features", MakeFeatures(mix.features)),
+        rank=observer.stage("rank", rank),
+        arrange=observer.stage("arrange", Arrange(mix, signer)),
+    )
+    ready = not isinstance(loaded, model.ModelRefused) or mix.without_model == "serve_fused"
+    return Mix(mix, observer.search(pipeline.search), "" if ready else str(loaded))
+
+
+Loaded = model.LightGbmModel | model.ModelRefused | None
+
+
+def _load(mix: MixSettings, settings: Settings) -> Loaded:
+    if not mix.model:
+        return None
+    try:
+        return model.load(settings.models[mix.model].path, mix.features)
+    except model.ModelRefused as refusal:
+        return refusal
+
+
+def _observer(
+    name: str,
+    mix: MixSettings,
+    settings: Settings,
+    metrics: Metrics,
+    redactor: Redactor,
+    loaded: Loaded,
+) -> MixObserver:
+    features = [feature.name for feature in mix.features]
+    weighty = features
+    if isinstance(loaded, model.LightGbmModel):
+        weighty = sorted(features, key=loaded.manifest.importance.__getitem__, reverse=True)
+    told = describers(settings.telemetry.top_k, weighty[: settings.telemetry.top_features])
+    return MixObserver(name, metrics, list(mix.backends), features, told, redactor)
+
+
+def _ranker(mix: MixSettings, loaded: Loaded, observer: MixObserver) -> RankByModel | RankByFusion:
+    if loaded is None:
+        return RankByFusion()
+    if isinstance(loaded, model.ModelRefused):
+        log.error("model refused", extra={"model": mix.model, "check": loaded.check, "why": str(loaded)})
+        observer.refused(loaded.check)
+        return RankByFusion(loaded.ref, f"{loaded.check}_failed")
+    observer.loaded(loaded.manifest)
+    return RankByModel(loaded)
+
+
+def _redactor(settings: Settings, secrets: Secrets) -> Redactor:
+    return Redactor(settings.telemetry.query, _key(secrets.redaction_key))
+
+
+def _key(secret: SecretStr | None) -> bytes:
+    return random.token_bytes(32) if secret is None else secret.get_secret_value().encode()

@@ -1,0 +1,94 @@
+"""Scores to a page: a total order, then the mix's rules, then the slice that was asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mixer.cursor import (
+    CursorSigner,
+    check_inputs,
+    check_served,
+    indexes_read,
+    ranker_used,
+    request_digest,
+    served_digest,
+)
+from mixer.settings import DiversitySettings, MixSettings
+from mixer.values import Bookmark, Candidates, IntColumn, Page, Plan, Reply, Scores
+
+
+class Arrange:
+    """The stage: decides which hits stand where."""
+
+    def __init__(self, mix: MixSettings, signer: CursorSigner) -> None:
+        """Takes the mix whose rules it applies."""
+        self._pins = {pin.query.casefold().strip(): pin.ids for pin in mix.pins}
+        self._diversity = mix.diversity
+        self._signer = signer
+
+    def __call__(self, plan: Plan, replies: Sequence[Reply], candidates: Candidates, scores: Scores) -> Page:
+        """Raises: StaleCursor or PageUnavailable where the page before was cut from another list."""
+        order = total_order(candidates, scores)
+        if self._diversity:
+            order = spread(order, candidates, self._diversity)
+        pinned = self._pinned_rows(plan.request.query, candidates.ids)
+        order = np.concatenate([pinned, order[~np.isin(order, pinned)]])
+        ids = candidates.ids
+        if plan.bookmark:
+            check_inputs(plan.bookmark, replies, scores)
+            check_served(plan.bookmark, [ids[row] for row in order[: plan.offset].tolist()])
+        end = plan.offset + plan.request.page_size
+        cursor = ""
+        if end < len(order):
+            served = [ids[row] for row in order[:end].tolist()]
+            cursor = self._signer.seal(_bookmark(plan, replies, scores, served))
+        return Page(order, plan.offset, plan.request.page_size, frozenset(pinned.tolist()), cursor)
+
+    def _pinned_rows(self, query: str, ids: Sequence[str]) -> IntColumn:
+        """Rows of the query's pins that a backend returned, in the pins' order."""
+        wanted = self._pins.get(query.casefold().strip(), ()) if self._pins else ()
+        places: Mapping[str, int] = {id_: row for row, id_ in enumerate(ids)} if wanted else {}
+        return np.array([places[id_] for id_ in dict.fromkeys(wanted) if id_ in places], np.intp)
+
+
+def total_order(candidates: Candidates, scores: Scores) -> IntColumn:
+    """Row numbers, best first: non-finite scores sink, ties break by fused score, then by id.
+
+    Rows stand in the order of their ids and the sort is stable, which breaks the last ties.
+    """
+    values = np.where(np.isfinite(scores.values), scores.values, -np.inf)
+    order: IntColumn = np.lexsort((-candidates.fused, -values))
+    return order
+
+
+def spread(order: IntColumn, candidates: Candidates, rule: DiversitySettings) -> IntColumn:
+    """The order with at most `max` rows of one value among the first `within`; the surplus follows in order.
+
+    Where too few other values exist, the best of the surplus fills up. An empty value is no value: never capped.
+    """
+    column = candidates.texts.get(rule.field)
+    if column is None:
+        return order
+    head: list[int] = []
+    seen: Counter[str] = Counter()
+    for row in order.tolist():
+        if len(head) == rule.within:
+            break
+        value = column[row]
+        seen[value] += 1
+        if not value or seen[value] <= rule.max:
+            head.append(row)
+    return np.concatenate([np.array(head, np.intp), order[~np.isin(order, head)]])
+
+
+def _bookmark(plan: Plan, replies: Sequence[Reply], scores: Scores, served: Sequence[str]) -> Bookmark:
+    return Bookmark(
+        request=request_digest(plan.request),
+        indexes=indexes_read(replies),
+        ranker=ranker_used(scores),
+        served=served_digest(served),
+        offset=len(served),
+    )

@@ -1,0 +1,210 @@
+"""Every name that telemetry uses: metrics with units and labels, spans, and attributes. A test refuses any other.
+
+gRPC metrics carry the names of go-grpc-middleware; RPC attributes follow the OpenTelemetry semantic conventions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """The Prometheus type of a metric."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+LABELS = {
+    "grpc_type": "call types of gRPC: unary, server_stream, client_stream, bidi_stream",
+    "grpc_service": "services that the server registers, or unknown",
+    "grpc_method": "methods that the server registers, or unknown",
+    "grpc_code": "status codes of gRPC",
+    "mix": "configured mixes",
+    "stage": "stages of the pipeline",
+    "error": "classes of request errors, or unexpected",
+    "backend": "configured backends",
+    "outcome": "outcomes of a backend: ok, timeout, error, refused, cancelled, skipped",
+    "reason": "reasons listed in code",
+    "check": "checks of a model: manifest, checksum, schema, test_load, golden",
+    "feature": "declared features",
+    "bin": "bins of the model's score profile",
+    "model": "configured models",
+    "version": "versions of the loaded models",
+    "sha256": "hashes of the loaded models",
+}
+"""Every label and what bounds its values; never a query, a document, a user or a trace."""
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_COUNTS = (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000)
+_RPC = ("grpc_type", "grpc_service", "grpc_method")
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric: its name ends in its unit."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+SERVER_STARTED = Metric("grpc_server_started_total", Kind.COUNTER, "Calls begun.", _RPC)
+SERVER_HANDLED = Metric(
+    "grpc_server_handled_total", Kind.COUNTER, "Calls ended, by code.", (*_RPC, "grpc_code")
+)
+SERVER_SECONDS = Metric(
+    "grpc_server_handling_seconds", Kind.HISTOGRAM, "Time from a call's start to its end.", _RPC, _SECONDS
+)
+SERVER_IN_FLIGHT = Metric("mixer_calls_in_flight", Kind.GAUGE, "Calls being answered now.")
+STAGE_SECONDS = Metric(
+    "mixer_stage_duration_seconds", Kind.HISTOGRAM, "Time spent in a stage.", ("mix", "stage"), _SECONDS
+)
+STAGE_FAILURES = Metric(
+    "mixer_stage_failures_total", Kind.COUNTER, "Requests that ended in a stage.", ("mix", "stage", "error")
+)
+BACKEND_SECONDS = Metric(
+    "mixer_backend_duration_seconds",
+    Kind.HISTOGRAM,
+    "Time until a backend's outcome was known.",
+    ("mix", "backend", "outcome"),
+    _SECONDS,
+)
+BACKEND_CANDIDATES = Metric(
+    "mixer_backend_candidates",
+    Kind.HISTOGRAM,
+    "Documents in a backend's answer.",
+    ("mix", "backend"),
+    _COUNTS,
+)
+CANDIDATES = Metric("mixer_candidates", Kind.HISTOGRAM, "Distinct candidates ranked.", ("mix",), _COUNTS)
+ADDED_SECONDS = Metric(
+    "mixer_added_latency_seconds",
+    Kind.HISTOGRAM,
+    "The answer's time less the slowest backend's.",
+    ("mix",),
+    _SECONDS,
+)
+DROPPED = Metric(
+    "mixer_dropped_total", Kind.COUNTER, "Hits or scores left out, by reason.", ("mix", "backend", "reason")
+)
+FALLBACKS = Metric(
+    "mixer_fallbacks_total", Kind.COUNTER, "Answers in fused order for want of a model.", ("mix", "reason")
+)
+DEGRADED = Metric("mixer_degraded_total", Kind.COUNTER, "Answers made from less than the whole.", ("mix",))
+MODEL_INFO = Metric(
+    "mixer_model_info", Kind.GAUGE, "1 for the model that ranks.", ("mix", "model", "version", "sha256")
+)
+MODEL_AGE = Metric("mixer_model_age_seconds", Kind.GAUGE, "Time since the model was trained.", ("mix",))
+MODEL_REFUSED = Metric(
+    "mixer_model_refused_total", Kind.COUNTER, "Models that failed a check at load.", ("mix", "check")
+)
+SCORE_BIN = Metric(
+    "mixer_score_bin_total", Kind.COUNTER, "Scores by bin of the model's own profile.", ("mix", "bin")
+)
+SCORE_BIN_REFERENCE = Metric(
+    "mixer_score_bin_reference_ratio", Kind.GAUGE, "Share of the training scores in the bin.", ("mix", "bin")
+)
+FEATURE_ROWS = Metric("mixer_feature_rows_total", Kind.COUNTER, "Rows of features made.", ("mix",))
+FEATURE_MISSING = Metric(
+    "mixer_feature_missing_total", Kind.COUNTER, "Values missing, by feature.", ("mix", "feature")
+)
+FEATURE_OUT_OF_RANGE = Metric(
+    "mixer_feature_out_of_range_total",
+    Kind.COUNTER,
+    "Values outside the declared range, by feature.",
+    ("mix", "feature"),
+)
+SPANS_DROPPED = Metric(
+    "mixer_spans_dropped_total", Kind.COUNTER, "Spans that never reached the collector.", ("reason",)
+)
+
+METRICS = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One span attribute; a key may hold one `*` that stands for a configured name."""
+
+    key: str
+    type: str
+    spans: str
+    help: str
+
+
+_ROOT, _RETRIEVE, _RANK, _STAGES, _RPCS = "root", "retrieve", "rank", "stages", "rpc"
+
+ATTRIBUTES = (
+    Attribute("rpc.system.name", "string", _RPCS, "Always grpc."),
+    Attribute("rpc.method", "string", _RPCS, "Service and method."),
+    Attribute("rpc.response.status_code", "string", _RPCS, "The gRPC status by name."),
+    Attribute("server.address", "string", _RPCS, "Host of the called backend."),
+    Attribute("server.port", "int", _RPCS, "Port of the called backend."),
+    Attribute("error.type", "string", _RPCS, "Why it failed; absent where it did not."),
+    Attribute("mixer.mix", "string", _ROOT, "The mix that answered."),
+    Attribute("mixer.query_id", "string", _ROOT, "The answer's query id."),
+    Attribute("mixer.query.hash", "string", _ROOT, "Keyed hash of the query (telemetry.query: hash)."),
+    Attribute("mixer.query.raw", "string", _ROOT, "The query itself (telemetry.query: raw)."),
+    Attribute("mixer.query.chars", "int", _ROOT, "Length of the query."),
+    Attribute("mixer.filters", "int", _ROOT, "Filters in the request."),
+    Attribute("mixer.page.size", "int", _ROOT, "Hits asked for."),
+    Attribute("mixer.page.offset", "int", _ROOT, "Hits skipped."),
+    Attribute("mixer.hits", "int", _ROOT, "Hits served."),
+    Attribute("mixer.candidates", "int", f"{_ROOT}, merge", "Distinct candidates."),
+    Attribute("mixer.ranker", "string", f"{_ROOT}, rank", "Whose order stands: model or fused."),
+    Attribute("mixer.model.name", "string", f"{_ROOT}, rank", "The model that ranked, or would have."),
+    Attribute("mixer.model.version", "string", f"{_ROOT}, rank", "Its version."),
+    Attribute("mixer.model.sha256", "string", f"{_ROOT}, rank", "Its file's hash."),
+    Attribute("mixer.fallback_reason", "string", f"{_ROOT}, rank", "Why the fused order stands."),
+    Attribute("mixer.degraded", "bool", _ROOT, "Less than the whole was used."),
+    Attribute("mixer.degraded_reasons", "string[]", _ROOT, "What was lacking."),
+    Attribute("mixer.latency_bucket", "string", _ROOT, "The answer's time, by a step of a ladder."),
+    Attribute("mixer.added_ms", "double", _ROOT, "The answer's time less the slowest backend's."),
+    Attribute("mixer.backends.asked", "int", f"{_ROOT}, fan_out", "Backends asked."),
+    Attribute("mixer.backends.ok", "int", f"{_ROOT}, fan_out", "Backends that answered."),
+    Attribute("mixer.backend.*.outcome", "string", _ROOT, "How asking it ended."),
+    Attribute("mixer.backend.*.elapsed_ms", "double", _ROOT, "Time until that was known."),
+    Attribute("mixer.backend.*.hits", "int", _ROOT, "Documents it returned."),
+    Attribute("mixer.backend.name", "string", _RETRIEVE, "The backend as configured."),
+    Attribute("mixer.backend.outcome", "string", _RETRIEVE, "How asking it ended."),
+    Attribute("mixer.backend.hits", "int", _RETRIEVE, "Documents it returned."),
+    Attribute("mixer.backend.limit", "int", _RETRIEVE, "Documents asked for."),
+    Attribute("mixer.backend.timeout_ms", "double", _RETRIEVE, "Time it was given."),
+    Attribute("mixer.backend.index_version", "string", _RETRIEVE, "Version of the index it read."),
+    Attribute("mixer.backend.server_version", "string", _RETRIEVE, "Its software and version."),
+    Attribute("mixer.stage", "string", _STAGES, "The stage."),
+    Attribute("mixer.dropped", "int", "merge", "Hits or scores left out."),
+    Attribute("mixer.features", "int", "make_features", "Feature columns made."),
+    Attribute("mixer.features.missing", "int", "make_features", "Values missing."),
+    Attribute("mixer.features.out_of_range", "int", "make_features", "Values outside their declared range."),
+    Attribute("mixer.top.ids", "string[]", _RANK, "The best candidates, best first."),
+    Attribute("mixer.top.scores", "double[]", _RANK, "Their scores."),
+    Attribute("mixer.top.prior_ranks", "int[]", _RANK, "Their places in the fused order, from 1."),
+    Attribute("mixer.top.sources", "string[]", _RANK, "The backends that returned each."),
+    Attribute("mixer.top.feature.*", "double[]", _RANK, "Their values of one of the weightiest features."),
+    Attribute("mixer.pinned", "int", "arrange", "Hits put first by a rule."),
+)
+
+SPANS = {
+    "mixer.v1.MixerService/Search": "The root: one call of Search.",
+    "backends.v1.BackendService/Retrieve": "A backend's own span, where it serves by gRPC.",
+    "plan": "Whom to ask what, for how long.",
+    "fan_out": "All backends at once.",
+    "retrieve *": "One backend, as Mixer sees it.",
+    "merge": "One row a document, and the fused order.",
+    "make_features": "The columns that the model sees.",
+    "rank": "The model's scores.",
+    "arrange": "The final order, the mix's rules, the page.",
+}
+
+LATENCY_LADDER_MS = (10, 25, 50, 100, 250, 500, 1000, 2500)
+
+
+def latency_bucket(elapsed_s: float) -> str:
+    """A time as a step of the ladder: `<25ms`, `>=2500ms`; a search by exact match finds the slow ones."""
+    step = next((step for step in LATENCY_LADDER_MS if elapsed_s * 1000 < step), None)
+    return f">={LATENCY_LADDER_MS[-1]}ms" if step is None else f"<{step}ms"

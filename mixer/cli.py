@@ -1,0 +1,299 @@
+"""The command line: `mixer --help` shows the way from documents to a served, trained mix."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+import yaml
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from backends import build
+from backends.index import IndexFault
+from mixer import arguments, model, settings, telemetry, terminal
+from mixer.client import MixerClient, MixerError
+from mixer.faults import describe
+from mixer.server import run_loop
+from mixer.server import serve as serve_until_told
+from mixer.settings import MixSettings, Settings, SettingsError
+
+if TYPE_CHECKING:
+    from models.collection import Pool
+    from models.training import Recipe
+    from models.work import Job
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="A re-ranking mixer for search.\n\n"
+    "The way: [bold]index[/] documents, [bold]check-config[/] a settings file, [bold]serve[/] it, "
+    "[bold]search[/] it, [bold]train[/] a model from judged queries, [bold]evaluate[/] it. "
+    "[bold]demo[/] does all of it on the documentation of Python's standard library.",
+)
+
+console = Console()
+errors = Console(stderr=True)
+
+Config = Annotated[Path, typer.Option("--config", "-c", help="Settings file (YAML).")]
+Target = Annotated[str, typer.Option(help="host:port of a running Mixer.")]
+Mix = Annotated[str, typer.Option(help="Mix; the default one where not given.")]
+Judged = Annotated[Path, typer.Option("--judgements", "-j", help="Judged queries (JSON Lines).")]
+
+
+class Splits(Enum):
+    """Which judged queries to ask."""
+
+    TRAIN, VALID, TEST, ALL = "train", "valid", "test", "all"
+
+
+def main() -> None:
+    """Entry point of `mixer`."""
+    app()
+
+
+@app.command()
+def serve(config: Config) -> None:
+    """Serve the mixes of a settings file until SIGTERM. One JSON line a call goes to standard output."""
+    loaded = _settings(config)
+    told = loaded.telemetry
+    telemetry.start_logging(told.log_level, raw_messages=told.query == "raw")
+    try:
+        run_loop(serve_until_told(loaded))
+    except (OSError, ValueError, IndexFault) as error:
+        raise _failure(str(error)) from error
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(help="What to search for.")],
+    target: Target = "localhost:50051",
+    mix: Mix = "",
+    size: Annotated[int, typer.Option(help="Hits to show; 0 for the mix's own number.")] = 0,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Filter, repeatable: kind=class, kind=class|function, year=1990..1999, year=..2000"
+        ),
+    ] = None,
+    context: Annotated[list[str] | None, typer.Option(help="Context, repeatable: age=31, plan=free")] = None,
+    explain: Annotated[
+        Path | None, typer.Option(help="Model folder: show what moved each hit, by its features.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    timeout_s: Annotated[float, typer.Option(help="Deadline.")] = 2.0,
+) -> None:
+    """Search a running Mixer, and show each hit's place in every backend and what moved it."""
+    with MixerClient(target, timeout_s=timeout_s) as client:
+        try:
+            result = client.search(
+                query,
+                mix=mix,
+                page_size=size,
+                filters=[arguments.filter_from(text) for text in where or ()],
+                context=dict(arguments.pair_from(text) for text in context or ()),
+                features=explain is not None,
+            )
+        except arguments.Unreadable as error:
+            raise _failure(str(error)) from error
+        except MixerError as error:
+            raise _failure(f"{target} says {error}") from error
+    if as_json:
+        console.print_json(json.dumps(terminal.plain(result)))
+        return
+    for part in terminal.ranking(query, result, explain):
+        console.print(part)
+
+
+@app.command()
+def index(
+    definition: Annotated[Path, typer.Argument(help="YAML: schema and engine.")],
+    documents: Annotated[Path, typer.Argument(help="JSON Lines, may be gzipped (.jsonl.gz).")],
+    folder: Annotated[Path, typer.Argument(help="Where the index goes; replaced as a whole.")],
+    allow_bad_lines: Annotated[int, typer.Option(help="Publish in spite of this many bad lines.")] = 0,
+) -> None:
+    """Build a backend's index from JSON Lines. Every bad line is named; none is dropped in silence."""
+    try:
+        defined = build.Definition.load(definition)
+    except ValidationError as error:
+        lines = [f"{definition}: {fault.path}: {fault.message}" for fault in describe(error)]
+        raise _failure("\n".join(lines)) from error
+    except (OSError, yaml.YAMLError) as error:
+        raise _failure(f"{definition}: {error}") from error
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors) as progress:
+        bar = progress.add_task(f"{defined.engine.kind}", total=None)
+        try:
+            report = build.build(
+                defined,
+                documents,
+                folder,
+                lambda read, total: progress.update(bar, completed=read, total=total),
+                allow_bad_lines,
+            )
+        except (OSError, IndexFault) as error:
+            raise _failure(str(error)) from error
+    for bad in report.bad_lines:
+        errors.print(f"{documents}:{bad.number}: {bad.reason}", markup=False, highlight=False)
+    if not report.published:
+        many = len(report.bad_lines)
+        raise _failure(f"{many} bad lines, nothing written; mend them or pass --allow-bad-lines {many}")
+    console.print(f"{folder}: {report.indexed} documents, version {report.version}", highlight=False)
+
+
+@app.command()
+def train(
+    config: Config,
+    judgements: Judged,
+    out: Annotated[Path, typer.Option(help="Model folder to write; replaced as a whole.")],
+    mix: Mix = "",
+    name: Annotated[str, typer.Option(help="Name of the model; the folder's where not given.")] = "",
+    pools: Annotated[
+        str, typer.Option(help="Candidates to learn from: open, judged, or open,judged.")
+    ] = "open",
+    recipe: Annotated[Path | None, typer.Option(help="YAML with parameters of the training.")] = None,
+    target: Annotated[str, typer.Option(help="A running Mixer to ask; one is started where not given.")] = "",
+) -> None:
+    """Train a model for a mix from judged queries, asked through Mixer itself."""
+    from models import work
+
+    job, how = _job(config, mix, judgements, pools, target), _recipe(recipe)
+    try:
+        manifest = asyncio.run(work.train(job, name or out.name, how, out, errors))
+    except (MixerError, ValueError, OSError) as error:
+        raise _failure(str(error)) from error
+    console.print(f"{out}: {manifest.name} {manifest.version}, {manifest.trees} trees", highlight=False)
+    for measure, value in manifest.metrics.items():
+        console.print(f"  {measure} {value:.4f}", highlight=False)
+
+
+@app.command()
+def evaluate(
+    config: Config,
+    judgements: Judged,
+    mix: Mix = "",
+    split: Annotated[Splits, typer.Option(help="Queries to ask.")] = Splits.TEST,
+    pools: Annotated[
+        str, typer.Option(help="Search everything (open), only judged documents, or both.")
+    ] = "open",
+    target: Annotated[str, typer.Option(help="A running Mixer to ask; one is started where not given.")] = "",
+) -> None:
+    """Measure every backend alone, the fused order and the model over the same candidates."""
+    from models import work
+
+    job = _job(config, mix, judgements, pools, target)
+    try:
+        for table in asyncio.run(work.evaluate(job, split.value, errors)):
+            console.print(table)
+    except (MixerError, ValueError) as error:
+        raise _failure(str(error)) from error
+
+
+@app.command()
+def check_config(config: Config) -> None:
+    """Check a settings file and the models it names; every fault is listed, with its line."""
+    loaded = _settings(config)
+    faults = [
+        f"mixes.{name}.model: {fault}"
+        for name, mix in loaded.mixes.items()
+        if (fault := _refused(mix, loaded))
+    ]
+    if faults:
+        raise _failure("\n".join(faults))
+    mixes = ", ".join(loaded.mixes)
+    console.print(f"{config}: sound; mixes: {mixes}; backends: {', '.join(loaded.backends)}", highlight=False)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of the settings file, for editors."""
+    console.print_json(json.dumps(settings.json_schema()))
+
+
+@app.command()
+def catalogue() -> None:
+    """Print every metric, span and attribute as Markdown tables."""
+    typer.echo(terminal.catalogue_markdown())
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where indexes and settings go.")] = Path(".build/demo"),
+    query: Annotated[list[str] | None, typer.Option(help="Ask this, repeatable.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="Ask, show, and stop; do not go on serving.")] = False,
+    port: Annotated[int, typer.Option(help="Port to serve on.")] = 50051,
+) -> None:
+    """Index the standard library's documentation, start three backends and Mixer, search, show the trace, serve."""
+    from mixer.demo import show
+
+    try:
+        show.run(folder, query or [], once, port, console)
+    except (OSError, MixerError, show.DemoFailed) as error:
+        raise _failure(str(error)) from error
+
+
+def _settings(config: Path) -> Settings:
+    try:
+        return settings.load(config)
+    except SettingsError as error:
+        raise _failure(str(error)) from error
+    except OSError as error:
+        raise _failure(f"{config}: {error.strerror}; name a settings file with --config") from error
+
+
+def _refused(mix: MixSettings, loaded: Settings) -> str:
+    """Why the mix's model cannot be used; empty where it can."""
+    if not mix.model:
+        return ""
+    try:
+        model.load(loaded.models[mix.model].path, mix.features)
+    except model.ModelRefused as refusal:
+        return f"{refusal.check} check: {refusal}"
+    return ""
+
+
+def _job(config: Path, mix: str, judgements: Path, pools: str, target: str) -> Job:
+    from models import judgements as judged
+    from models import work
+
+    loaded = _settings(config)
+    name = mix or loaded.server.default_mix
+    if name not in loaded.mixes:
+        raise _failure(f"no mix is called {name!r}; there are: {', '.join(loaded.mixes)}")
+    taken: dict[str, tuple[Pool, ...]] = {
+        "open": ("open",),
+        "judged": ("judged",),
+        "open,judged": ("open", "judged"),
+    }
+    if pools not in taken:
+        raise _failure(f"--pools {pools}: take {' or '.join(taken)}")
+    try:
+        return work.Job(loaded, name, judged.read(judgements), taken[pools], target)
+    except (OSError, judged.JudgementsError) as error:
+        raise _failure(str(error)) from error
+
+
+def _recipe(path: Path | None) -> Recipe:
+    from models.training import Recipe
+
+    if path is None:
+        return Recipe()
+    try:
+        return Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise _failure(
+            "\n".join(f"{path}: {fault.path}: {fault.message}" for fault in describe(error))
+        ) from error
+    except (OSError, yaml.YAMLError) as error:
+        raise _failure(f"{path}: {error}") from error
+
+
+def _failure(message: str) -> typer.Exit:
+    errors.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+    return typer.Exit(1)

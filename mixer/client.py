@@ -1,0 +1,306 @@
+"""A typed client of Mixer, for threads and for asyncio.
+
+with MixerClient("localhost:50051") as mixer:
+    result = mixer.search("read a csv file into dicts")
+    for hit in result.hits:
+        print(hit.rank, hit.id, hit.score)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import grpc
+import numpy as np
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from opentelemetry import propagate
+
+from backends.base import Equals, Filter, FloatColumn, Range
+from mixer.errors import Violation
+from mixer.values import ModelRef
+from protos.mixer.v1 import mixer_pb2 as pb
+from protos.mixer.v1 import mixer_pb2_grpc as rpc
+
+__all__ = ["AsyncMixerClient", "BackendReport", "Hit", "MixerClient", "MixerError", "SearchResult", "Source"]
+
+_SERVICE = pb.DESCRIPTOR.services_by_name["MixerService"].full_name
+_MESSAGE_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A backend that returned the document: its rank there (from 1) and raw score."""
+
+    backend: str
+    rank: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One document of the page."""
+
+    id: str
+    rank: int
+    score: float
+    fused_score: float
+    fused_rank: int
+    fields: Mapping[str, str | float]
+    sources: tuple[Source, ...]
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BackendReport:
+    """How one backend answered."""
+
+    backend: str
+    outcome: str
+    elapsed_ms: float
+    hits: int
+    detail: str
+    index_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """One page, and how it came about."""
+
+    hits: tuple[Hit, ...]
+    query_id: str
+    trace_id: str
+    mix: str
+    candidates: int
+    next_cursor: str
+    elapsed_ms: float
+    ranker: str
+    model: ModelRef | None
+    degraded: bool
+    degraded_reasons: tuple[str, ...]
+    backends: tuple[BackendReport, ...]
+    drops: Mapping[str, int]
+    """Hits or scores left out, by `backend: reason`."""
+    feature_names: tuple[str, ...]
+    features: FloatColumn
+    """(hits, features), NaN for missing; empty unless asked for."""
+
+
+class MixerError(Exception):
+    """A search that got a status instead of an answer."""
+
+    def __init__(self, code: grpc.StatusCode, message: str, violations: Sequence[Violation] = ()) -> None:
+        """`violations` name each wrong field and its mend."""
+        super().__init__(f"{code.name}: {message}")
+        self.code = code
+        self.message = message
+        self.violations = tuple(violations)
+
+    @property
+    def can_retry(self) -> bool:
+        """Whether the same call may succeed later."""
+        return self.code in (
+            grpc.StatusCode.UNAVAILABLE,
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+        )
+
+    @classmethod
+    def of(cls, error: grpc.RpcError) -> MixerError:
+        """The error that gRPC raised, with the details that Mixer sent along."""
+        status = rpc_status.from_call(error)
+        bad = error_details_pb2.BadRequest()
+        packed = any(detail.Unpack(bad) for detail in status.details) if status else False
+        wrong = [Violation(v.field, v.description) for v in bad.field_violations] if packed else []
+        return cls(error.code(), error.details() or "", wrong)
+
+
+def channel_options(attempts: int) -> list[tuple[str, Any]]:
+    """Spread over all addresses, leave out servers that are not ready, and try again where one is unavailable."""
+    retry = {
+        "maxAttempts": attempts,
+        "initialBackoff": "0.05s",
+        "maxBackoff": "0.5s",
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    method = {"name": [{"service": _SERVICE}], **({"retryPolicy": retry} if attempts > 1 else {})}
+    config = {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "healthCheckConfig": {"serviceName": _SERVICE},
+        "methodConfig": [method],
+    }
+    return [
+        ("grpc.service_config", json.dumps(config)),
+        ("grpc.max_receive_message_length", _MESSAGE_BYTES),
+        ("grpc.max_send_message_length", _MESSAGE_BYTES),
+    ]
+
+
+def search_request(
+    query: str,
+    *,
+    mix: str = "",
+    page_size: int = 0,
+    offset: int = 0,
+    cursor: str = "",
+    filters: Sequence[Filter] = (),
+    context: Mapping[str, str | float] | None = None,
+    features: bool = False,
+    request_id: str = "",
+) -> pb.SearchRequest:
+    """The message for a search; see MixerClient.search."""
+    return pb.SearchRequest(
+        query=query,
+        mix=mix,
+        page_size=page_size,
+        offset=offset,
+        cursor=cursor,
+        filters=map(_filter, filters),
+        context={key: _value(value) for key, value in (context or {}).items()},
+        debug=pb.DEBUG_LEVEL_FEATURES if features else pb.DEBUG_LEVEL_UNSPECIFIED,
+        request_id=request_id,
+    )
+
+
+class MixerClient:
+    """Calls Mixer and waits; safe to share between threads."""
+
+    def __init__(self, target: str = "localhost:50051", *, timeout_s: float = 2.0, attempts: int = 3) -> None:
+        """`timeout_s` is the deadline of a call with all its attempts."""
+        self._channel = grpc.insecure_channel(target, channel_options(attempts))
+        self._stub = rpc.MixerServiceStub(self._channel)
+        self._timeout_s = timeout_s
+
+    def search(self, query: str, *, timeout_s: float | None = None, **options: Any) -> SearchResult:
+        """One page for a query.
+
+        Options: mix, page_size, offset, cursor (of the page before), filters, context (facts for the model),
+        features (return what the model saw), request_id. Raises: MixerError.
+        """
+        message = search_request(query, **options)
+        try:
+            return _result(
+                self._stub.Search(message, timeout=timeout_s or self._timeout_s, metadata=_trace())
+            )
+        except grpc.RpcError as error:
+            raise MixerError.of(error) from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
+        self.close()
+        return False
+
+
+class AsyncMixerClient:
+    """Calls Mixer from an event loop."""
+
+    def __init__(self, target: str = "localhost:50051", *, timeout_s: float = 2.0, attempts: int = 3) -> None:
+        """`timeout_s` is the deadline of a call with all its attempts."""
+        self._channel = grpc.aio.insecure_channel(target, channel_options(attempts))
+        self._stub = rpc.MixerServiceStub(self._channel)
+        self._timeout_s = timeout_s
+
+    async def search(self, query: str, *, timeout_s: float | None = None, **options: Any) -> SearchResult:
+        """One page for a query; options and errors as in MixerClient.search."""
+        message = search_request(query, **options)
+        try:
+            return _result(
+                await self._stub.Search(message, timeout=timeout_s or self._timeout_s, metadata=_trace())
+            )
+        except grpc.RpcError as error:
+            raise MixerError.of(error) from error
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
+        await self.close()
+        return False
+
+
+def _trace() -> tuple[tuple[str, str], ...]:
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    return tuple(carrier.items())
+
+
+def _value(value: str | float) -> pb.Value:
+    return pb.Value(text=value) if isinstance(value, str) else pb.Value(number=value)
+
+
+def _plain(value: pb.Value) -> str | float:
+    return value.text if value.WhichOneof("kind") == "text" else value.number
+
+
+def _filter(item: Filter) -> pb.Filter:
+    condition = item.condition
+    if isinstance(condition, Equals):
+        return pb.Filter(field=item.field, equals=_value(condition.value))
+    if isinstance(condition, Range):
+        return pb.Filter(field=item.field, range=pb.Range(min=condition.min, max=condition.max))
+    return pb.Filter(field=item.field, terms=pb.Terms(values=map(_value, condition.values)))
+
+
+def _result(message: pb.SearchResponse) -> SearchResult:
+    execution, names = message.execution, tuple(message.features.names)
+    model = execution.model
+    return SearchResult(
+        hits=tuple(map(_hit, message.hits)),
+        query_id=message.query_id,
+        trace_id=message.trace_id,
+        mix=message.mix,
+        candidates=message.candidates,
+        next_cursor=message.next_cursor,
+        elapsed_ms=execution.elapsed_ms,
+        ranker=_word(pb.Ranker.Name(execution.ranker), "RANKER_"),
+        model=ModelRef(model.name, model.version, model.sha256) if execution.HasField("model") else None,
+        degraded=execution.degraded,
+        degraded_reasons=tuple(execution.degraded_reasons),
+        backends=tuple(map(_report, execution.backends)),
+        drops={f"{drop.backend}: {drop.reason}": drop.count for drop in execution.drops},
+        feature_names=names,
+        features=np.array(message.features.values, np.float64).reshape(-1, len(names) or 1),
+    )
+
+
+def _hit(hit: pb.Hit) -> Hit:
+    return Hit(
+        id=hit.id,
+        rank=hit.rank,
+        score=hit.score,
+        fused_score=hit.fused_score,
+        fused_rank=hit.fused_rank,
+        fields={name: _plain(value) for name, value in hit.fields.items()},
+        sources=tuple(Source(source.backend, source.rank, source.score) for source in hit.sources),
+        pinned=hit.pinned,
+    )
+
+
+def _report(report: pb.BackendExecution) -> BackendReport:
+    outcome = _word(pb.Outcome.Name(report.outcome), "OUTCOME_")
+    return BackendReport(
+        report.backend, outcome, report.elapsed_ms, report.hits, report.detail, report.index_version
+    )
+
+
+def _word(name: str, prefix: str) -> str:
+    return name.removeprefix(prefix).lower()

@@ -1,0 +1,1 @@
+"""What `make demo` shows Mixer on: the documentation of the running interpreter's standard library."""

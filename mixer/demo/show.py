@@ -1,0 +1,198 @@
+"""The demo, from nothing: index, three backends and Mixer as processes of their own, a few questions, the trace."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from rich.console import Console
+
+import models
+from backends import build
+from mixer import terminal
+from mixer.client import MixerClient
+from mixer.demo import corpus
+from mixer.demo.collector import Collector, tree
+from mixer.server import SERVICE
+
+HERE = Path(__file__).parent
+MODEL = Path(str(models.__file__)).parent / "demo" / "ranker"
+BACKENDS = {"lexical": "tantivy", "semantic": "vectors", "symbols": "sqlite"}
+QUESTIONS = ("read a csv file into dicts", "run a command with a timeout", "lru cache decorator")
+_ROOT = f"{SERVICE}/Search"
+_START_S = 60.0
+_STAGE_SPANS = 7
+_SPANS = _STAGE_SPANS + 2 * len(BACKENDS)
+
+
+class DemoFailed(Exception):
+    """A part of the demo did not come up; the message says where to look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where the demo's files are, and which ports its processes take."""
+
+    folder: Path
+    ports: Mapping[str, int]
+
+    @property
+    def documents(self) -> Path:
+        """The corpus of this interpreter."""
+        return self.folder / f"docs-{platform.python_version()}.jsonl"
+
+    def index(self, name: str) -> Path:
+        """The folder of one backend's index."""
+        return self.folder / f"{name}-{platform.python_version()}"
+
+    @property
+    def settings(self) -> Path:
+        """The settings file that Mixer is started with."""
+        return self.folder / "mixer.yaml"
+
+
+def run(folder: Path, queries: Sequence[str], once: bool, port: int, console: Console) -> None:
+    """Show it all, then serve until interrupted. Raises: DemoFailed, MixerError, OSError."""
+    stage = prepare(folder, port, console)
+    with served(stage) as collector:
+        for query in queries or QUESTIONS:
+            ask(query, f"127.0.0.1:{port}", collector, console)
+        if once:
+            return
+        console.print(_hints(stage), highlight=False)
+        try:
+            signal.pause()
+        except KeyboardInterrupt:
+            console.print("stopping")
+
+
+def prepare(folder: Path, port: int, console: Console, model: Path = MODEL) -> Stage:
+    """Write the corpus, the indexes and the settings; what is there from this interpreter is kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ports = {"mixer": port, "admin": free_port(), **{name: free_port() for name in BACKENDS}}
+    stage = Stage(folder, ports)
+    if not stage.documents.exists():
+        draft = stage.documents.with_suffix(".draft")
+        count = corpus.write(draft)
+        draft.rename(stage.documents)
+        console.print(f"{count} documents of the standard library of Python {platform.python_version()}")
+    for name in BACKENDS:
+        _index(stage, name, console)
+    settings = (HERE / "mixer.yaml").read_text(encoding="utf-8").replace("MODEL_FOLDER", str(model.resolve()))
+    written = {"50051": port, "9464": ports["admin"], "50061": ports["lexical"]}
+    written |= {"50062": ports["semantic"], "50063": ports["symbols"]}
+    for there, here in written.items():
+        settings = settings.replace(f"127.0.0.1:{there}", f"127.0.0.1:{here}")
+    stage.settings.write_text(settings, encoding="utf-8")
+    return stage
+
+
+def free_port() -> int:
+    """A port of the loopback that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _index(stage: Stage, name: str, console: Console) -> None:
+    folder = stage.index(name)
+    if (folder / "index.json").exists():
+        return
+    with console.status(f"indexing {name} ({BACKENDS[name]})"):
+        report = build.build(build.Definition.load(HERE / f"{name}.yaml"), stage.documents, folder)
+    if not report.published:
+        raise DemoFailed(
+            f"{len(report.bad_lines)} documents cannot be indexed; the first: {report.bad_lines[0]}"
+        )
+    console.print(f"{name}: {report.indexed} documents in a {BACKENDS[name]} index", highlight=False)
+
+
+@contextmanager
+def served(stage: Stage) -> Iterator[Collector]:
+    """Three backends, Mixer, and a collector of their spans; all stopped at the end."""
+    with ExitStack() as stack:
+        collector = Collector()
+        stack.callback(collector.stop)
+        for name, kind in BACKENDS.items():
+            config = stage.folder / f"{name}.yaml"
+            config.write_text(f"kind: {kind}\nindex: {stage.index(name).name}\n", encoding="utf-8")
+            listen = f"127.0.0.1:{stage.ports[name]}"
+            command = ["-m", "backends", "serve", "--config", str(config), "--listen", listen, "--name", name]
+            stack.enter_context(_process(stage, name, command, collector))
+        command = ["-m", "mixer", "serve", "--config", str(stage.settings)]
+        stack.enter_context(_process(stage, "mixer", command, collector))
+        yield collector
+
+
+@contextmanager
+def _process(stage: Stage, name: str, command: Sequence[str], collector: Collector) -> Iterator[None]:
+    """One process, ready to answer; its log goes to a file beside the indexes."""
+    log = stage.folder / f"{name}.log"
+    environment = {
+        **os.environ,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+        "OTEL_EXPORTER_OTLP_INSECURE": "true",
+        "OTEL_SERVICE_NAME": name,
+    }
+    with log.open("w") as output:
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, *command], stdout=output, stderr=subprocess.STDOUT, env=environment
+        )
+        try:
+            _wait_until_ready(process, stage.ports[name], name, log)
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], port: int, name: str, log: Path) -> None:
+    deadline_s = time.monotonic() + _START_S
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        while time.monotonic() < deadline_s and process.poll() is None:
+            try:
+                answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=1.0, wait_for_ready=True)
+            except grpc.RpcError:
+                continue
+            if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                return
+            time.sleep(0.1)
+    tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-5:])
+    raise DemoFailed(f"{name} did not become ready; {log} ends with:\n{tail}")
+
+
+def ask(query: str, target: str, collector: Collector, console: Console) -> None:
+    """Ask one question; show the ranking, and the trace of the call."""
+    with MixerClient(target, timeout_s=5.0) as client:
+        result = client.search(query, features=True)
+    console.print()
+    for part in terminal.ranking(query, result, MODEL):
+        console.print(part)
+    if result.trace_id:
+        console.print(tree(collector.trace(result.trace_id, _ROOT, _SPANS)))
+
+
+def _hints(stage: Stage) -> str:
+    port = stage.ports["mixer"]
+    target = "" if port == 50051 else f" --target localhost:{port}"
+    return (
+        f"\nMixer serves on 127.0.0.1:{port}, its metrics on http://127.0.0.1:{stage.ports['admin']}/metrics.\n"
+        f"In another shell:\n"
+        f'  .venv/bin/mixer search "parse an iso date"{target}\n'
+        f'  grpcurl -plaintext -d \'{{"query": "parse an iso date"}}\' localhost:{port} {_ROOT}\n'
+        f"Settings, indexes and logs are in {stage.folder}. Ctrl-C stops everything."
+    )

@@ -1,0 +1,187 @@
+"""What a stage's result says of itself: values to span attributes, pure, in native Python types.
+
+Never a document's text, a filter's or a context's value: only what the catalogue lists.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from mixer.arrange import total_order
+from mixer.catalogue import latency_bucket
+from mixer.values import Answer, Candidates, Features, ModelRef, Outcome, Page, Plan, Reply, Request, Scores
+
+Attributes = dict[str, Any]
+
+
+class Redactor:
+    """How the user's words may appear in telemetry."""
+
+    def __init__(self, mode: Literal["hash", "raw", "drop"], key: bytes) -> None:
+        """Hashes under the same key are the same for the same query."""
+        self._mode = mode
+        self._key = key
+
+    def query(self, text: str) -> Attributes:
+        """The attributes that stand for a query."""
+        attributes: Attributes = {"mixer.query.chars": len(text)}
+        if self._mode == "raw":
+            attributes["mixer.query.raw"] = text
+        elif self._mode == "hash":
+            digest = hmac.digest(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256)
+            attributes["mixer.query.hash"] = digest.hex()[:16]
+        return attributes
+
+
+def of_request(request: Request, redactor: Redactor) -> Attributes:
+    """What is known before the first stage."""
+    return {
+        "mixer.mix": request.mix,
+        "mixer.query_id": request.query_id,
+        "mixer.filters": len(request.filters),
+        "mixer.page.size": request.page_size,
+        **redactor.query(request.query),
+    }
+
+
+def of_answer(answer: Answer, elapsed_s: float, added_s: float) -> Attributes:
+    """What the root span and the log line say of a whole answer; who answered comes last, so that it is kept."""
+    reasons = answer.degraded_reasons
+    per_backend = {key: value for reply in answer.replies for key, value in _of_backend(reply).items()}
+    return {
+        **per_backend,
+        **_of_replies(answer.replies),
+        "mixer.page.offset": answer.page.offset,
+        "mixer.hits": len(answer.page.rows),
+        "mixer.candidates": len(answer.candidates),
+        "mixer.latency_bucket": latency_bucket(elapsed_s),
+        "mixer.added_ms": added_s * 1000,
+        "mixer.degraded": bool(reasons),
+        **({"mixer.degraded_reasons": list(reasons)} if reasons else {}),
+        **of_scores(answer.scores),
+    }
+
+
+def _of_backend(reply: Reply) -> Attributes:
+    prefix = f"mixer.backend.{reply.backend}"
+    return {
+        f"{prefix}.outcome": reply.outcome.value,
+        f"{prefix}.elapsed_ms": reply.elapsed_s * 1000,
+        f"{prefix}.hits": 0 if reply.hits is None else len(reply.hits),
+    }
+
+
+def of_reply(reply: Reply) -> Attributes:
+    """One backend's answer, on its own span."""
+    attributes: Attributes = {
+        "mixer.backend.outcome": reply.outcome.value,
+        "mixer.backend.hits": 0 if reply.hits is None else len(reply.hits),
+    }
+    if reply.index.version:
+        attributes["mixer.backend.index_version"] = reply.index.version
+    if reply.index.server_version:
+        attributes["mixer.backend.server_version"] = reply.index.server_version
+    return attributes
+
+
+def of_scores(scores: Scores) -> Attributes:
+    """Who ranked, and why not the model where it did not."""
+    return {
+        "mixer.ranker": scores.ranker.value,
+        **({"mixer.fallback_reason": scores.fallback_reason} if scores.fallback_reason else {}),
+        **_of_model(scores.model),
+    }
+
+
+def _of_model(model: ModelRef | None) -> Attributes:
+    if model is None:
+        return {}
+    return {
+        "mixer.model.name": model.name,
+        "mixer.model.version": model.version,
+        "mixer.model.sha256": model.sha256,
+    }
+
+
+def _of_replies(replies: Sequence[Reply]) -> Attributes:
+    ok = sum(reply.outcome is Outcome.OK for reply in replies)
+    return {"mixer.backends.asked": len(replies), "mixer.backends.ok": ok}
+
+
+def _of_plan(_: Sequence[Any], plan: Plan) -> Attributes:
+    return {"mixer.backends.asked": len(plan.calls)}
+
+
+def _of_fan_out(_: Sequence[Any], replies: Sequence[Reply]) -> Attributes:
+    return _of_replies(replies)
+
+
+def _of_candidates(_: Sequence[Any], candidates: Candidates) -> Attributes:
+    dropped = sum(drop.count for drop in candidates.drops)
+    return {"mixer.candidates": len(candidates), "mixer.dropped": dropped}
+
+
+def _of_features(_: Sequence[Any], features: Features) -> Attributes:
+    return {
+        "mixer.features": len(features.names),
+        "mixer.features.missing": int(features.missing.sum()),
+        "mixer.features.out_of_range": int(features.out_of_range.sum()),
+    }
+
+
+def _of_page(_: Sequence[Any], page: Page) -> Attributes:
+    return {"mixer.hits": len(page.rows), "mixer.pinned": len(page.pinned)}
+
+
+class OfRank:
+    """The rank span: the best candidates as arrays of one length, index by index the same document."""
+
+    def __init__(self, top_k: int, top_features: Sequence[str]) -> None:
+        """`top_features` are shown, the weightiest first."""
+        self._top_k = top_k
+        self._top_features = top_features
+
+    def __call__(self, inputs: Sequence[Any], scores: Scores) -> Attributes:
+        """Arrays first and identity last: past its limit a span loses the oldest."""
+        candidates: Candidates = inputs[0]
+        features: Features = inputs[1]
+        rows = total_order(candidates, scores)[: self._top_k]
+        place = {name: column for column, name in enumerate(features.names)}
+        values = {
+            f"mixer.top.feature.{name}": features.matrix[rows, place[name]].tolist()
+            for name in self._top_features
+            if name in place
+        }
+        prior_ranks = candidates.prior.argsort()[rows] + 1
+        return {
+            **values,
+            "mixer.top.ids": [candidates.ids[row] for row in rows.tolist()],
+            "mixer.top.scores": scores.values[rows].tolist(),
+            "mixer.top.prior_ranks": prior_ranks.tolist(),
+            "mixer.top.sources": _sources(candidates, rows.tolist()),
+            **of_scores(scores),
+        }
+
+
+def _sources(candidates: Candidates, rows: Sequence[int]) -> list[str]:
+    present = (candidates.ranks[:, rows] > 0).T.tolist()
+    names = candidates.backends
+    return [",".join(name for name, there in zip(names, row, strict=True) if there) for row in present]
+
+
+Describe = Callable[[Sequence[Any], Any], Attributes]
+
+
+def describers(top_k: int, top_features: Sequence[str]) -> Mapping[str, Describe]:
+    """For every stage, what its inputs and result become on its span."""
+    return {
+        "plan": _of_plan,
+        "fan_out": _of_fan_out,
+        "merge": _of_candidates,
+        "make_features": _of_features,
+        "rank": OfRank(top_k, top_features),
+        "arrange": _of_page,
+    }

@@ -1,0 +1,103 @@
+"""What can be wrong with a settings file, found and placed: paths, lines, references to nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault: where (dotted path and line, 0 where not known yet) and what."""
+
+    path: str
+    message: str
+    line: int = 0
+
+    def at(self, line: int) -> Fault:
+        """The same fault, placed."""
+        return replace(self, line=line)
+
+
+def describe(error: ValidationError) -> Iterator[Fault]:
+    """The faults pydantic found, in the file's own terms."""
+    for item in error.errors(include_url=False, include_input=False):
+        message = (
+            "unknown key" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
+        )
+        yield Fault(".".join(str(part) for part in item["loc"]), message)
+
+
+def line_of(root: yaml.Node | None, path: str) -> int:
+    """Line of the deepest part of a dotted path that stands in the file.
+
+    A part that names no key (pydantic adds the tag of a union) is passed over.
+    """
+    node, line = root, 1
+    for part in path.split("."):
+        if isinstance(node, yaml.MappingNode):
+            found = next(((k, v) for k, v in node.value if k.value == part), None)
+            if found is not None:
+                line, node = found[0].start_mark.line + 1, found[1]
+        elif isinstance(node, yaml.SequenceNode) and part.isdigit() and int(part) < len(node.value):
+            node = node.value[int(part)]
+            line = node.start_mark.line + 1
+    return line
+
+
+def repeated_keys(node: yaml.Node | None, path: str = "") -> Iterator[Fault]:
+    """Keys that stand twice in one mapping, of which YAML would keep the last in silence."""
+    if isinstance(node, yaml.SequenceNode):
+        for place, child in enumerate(node.value):
+            yield from repeated_keys(child, f"{path}{place}.")
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: set[str] = set()
+    for key, child in node.value:
+        if key.value in seen:
+            yield Fault(f"{path}{key.value}", "stands twice", key.start_mark.line + 1)
+        seen.add(key.value)
+        yield from repeated_keys(child, f"{path}{key.value}.")
+
+
+def dangling_references(raw: dict[str, Any]) -> Iterator[Fault]:
+    """Names that refer to nothing. Reads the raw tree, so that other faults do not hide these."""
+    backends, models, mixes = (_mapping(raw.get(key)) for key in ("backends", "models", "mixes"))
+    default = _mapping(raw.get("server")).get("default_mix", "default")
+    if mixes and default not in mixes:
+        yield Fault("server.default_mix", _unknown("mix", default, mixes))
+    for name, mix in ((name, _mapping(mix)) for name, mix in mixes.items()):
+        where, members = f"mixes.{name}", _mapping(mix.get("backends"))
+        for member in members:
+            if member not in backends:
+                yield Fault(f"{where}.backends.{member}", _unknown("backend", member, backends))
+        if mix.get("model") and mix["model"] not in models:
+            yield Fault(f"{where}.model", _unknown("model", mix["model"], models))
+        yield from _dangling_features(mix.get("features"), f"{where}.features", members)
+
+
+def _dangling_features(features: object, where: str, members: dict[str, Any]) -> Iterator[Fault]:
+    seen: set[object] = set()
+    for place, feature in enumerate(features if isinstance(features, list) else []):
+        declared = _mapping(feature)
+        backend, name = declared.get("backend"), declared.get("name")
+        if backend is not None and backend not in members:
+            yield Fault(f"{where}.{place}.backend", _unknown("backend of this mix", backend, members))
+        if isinstance(name, str) and name in seen:
+            yield Fault(f"{where}.{place}.name", f"{name!r} is declared twice")
+        seen.add(name if isinstance(name, str) else None)
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _unknown(kind: str, name: object, known: dict[str, Any]) -> str:
+    close = get_close_matches(str(name), list(map(str, known)), n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(map(str, known)) or 'none'}"
+    return f"no {kind} is called {name!r}; {hint}"

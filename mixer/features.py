@@ -1,0 +1,161 @@
+"""Candidates to the columns a model sees: one path for training, serving, replay and explanation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.base import FloatColumn
+from mixer.schema import (
+    BackendFeature,
+    ContextFeature,
+    Feature,
+    MixFeature,
+    NumberFeature,
+    NumberInQueryFeature,
+    QueryFeature,
+    TextFeature,
+)
+from mixer.text import Overlap, QueryWords, any_of, coverage, field_coverage, weighted_coverage
+from mixer.values import Candidates, Features, Plan, Request
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_QUOTES = "\"'`“”‘’«»"
+
+
+class MakeFeatures:
+    """The stage: makes the declared features of every candidate."""
+
+    def __init__(self, declared: Sequence[Feature]) -> None:
+        """The columns come out in this order."""
+        self._declared = tuple(declared)
+        self._names = tuple(feature.name for feature in declared)
+        bounds = [feature.bounds for feature in declared]
+        self._low = np.array([low for low, _ in bounds])
+        self._high = np.array([high for _, high in bounds])
+        self._defaults = np.array([np.nan if f.default is None else f.default for f in declared])
+
+    def __call__(self, plan: Plan, candidates: Candidates) -> Features:
+        """Float64 (n, f): values out of range count as such and, like missing ones, become the default."""
+        facts = Facts(plan.request, candidates)
+        matrix = np.empty((len(candidates), len(self._declared)))
+        for place, feature in enumerate(self._declared):
+            matrix[:, place] = _COLUMNS[type(feature)](feature, facts)
+        missing = np.isnan(matrix)
+        outside = (matrix < self._low) | (matrix > self._high)
+        blank = missing | outside
+        if blank.any():
+            matrix = np.where(blank, self._defaults, matrix)
+        return Features(self._names, matrix, missing.sum(axis=0), outside.sum(axis=0))
+
+
+class Facts:
+    """What the columns of one request are made from; shared work is done once, and only when asked for."""
+
+    def __init__(self, request: Request, candidates: Candidates) -> None:
+        """Takes one request and its n candidates."""
+        self.request = request
+        self.candidates = candidates
+        self._overlaps: dict[str, Overlap] = {}
+
+    @cached_property
+    def query_words(self) -> QueryWords:
+        """The query's words."""
+        return QueryWords(self.request.query)
+
+    @cached_property
+    def query_numbers(self) -> FloatColumn:
+        """The numbers written in the query."""
+        return np.array([float(found) for found in _NUMBER.findall(self.request.query)])
+
+    def number(self, field: str) -> FloatColumn:
+        """A numeric field (n,); all missing where no backend sent it."""
+        column = self.candidates.numbers.get(field)
+        return np.full(len(self.candidates), np.nan) if column is None else column
+
+    def overlap(self, field: str) -> Overlap:
+        """How a text field meets the query; an absent field is empty everywhere."""
+        if field not in self._overlaps:
+            texts = self.candidates.texts.get(field)
+            column = [""] * len(self.candidates) if texts is None else texts.tolist()
+            self._overlaps[field] = self.query_words.overlap(column)
+        return self._overlaps[field]
+
+
+def _backend(feature: BackendFeature, facts: Facts) -> FloatColumn:
+    candidates = facts.candidates
+    if feature.backend not in candidates.backends:
+        return np.full(len(candidates), np.nan)
+    row = candidates.backends.index(feature.backend)
+    ranks: NDArray[np.int32] = candidates.ranks[row]
+    columns: Mapping[str, FloatColumn] = {
+        "score": candidates.scores[row],
+        "normalized": candidates.normalized[row],
+        "present": (ranks > 0).astype(np.float64),
+        "rank": np.where(ranks > 0, ranks, np.nan),
+    }
+    return columns[feature.value]
+
+
+def _mix(feature: MixFeature, facts: Facts) -> FloatColumn:
+    if feature.value == "fused":
+        return facts.candidates.fused
+    votes: FloatColumn = (facts.candidates.ranks > 0).sum(axis=0).astype(np.float64)
+    return votes
+
+
+def _number(feature: NumberFeature, facts: Facts) -> FloatColumn:
+    return facts.number(feature.field)
+
+
+def _number_in_query(feature: NumberInQueryFeature, facts: Facts) -> FloatColumn:
+    return np.isin(facts.number(feature.field), facts.query_numbers).astype(np.float64)
+
+
+def _query(feature: QueryFeature, facts: Facts) -> float:
+    query = facts.request.query
+    if feature.value == "words":
+        return float(len(facts.query_words.words))
+    if feature.value == "digits":
+        return float(sum(map(str.isdigit, query)))
+    if feature.value == "quotes":
+        return float(sum(map(query.count, _QUOTES)))
+    return float(len(query))
+
+
+def _text(feature: TextFeature, facts: Facts) -> FloatColumn:
+    return _MEASURES[feature.measure]([facts.overlap(field) for field in feature.fields])
+
+
+def _context(feature: ContextFeature, facts: Facts) -> float:
+    value = facts.request.context.get(feature.key)
+    if isinstance(value, str):
+        return float(feature.levels.index(value)) if value in feature.levels else np.nan
+    return np.nan if value is None or feature.levels else float(value)
+
+
+_COLUMNS: Mapping[type, Callable[[Any, Facts], FloatColumn | float]] = {
+    BackendFeature: _backend,
+    MixFeature: _mix,
+    NumberFeature: _number,
+    NumberInQueryFeature: _number_in_query,
+    QueryFeature: _query,
+    TextFeature: _text,
+    ContextFeature: _context,
+}
+
+_MEASURES: Mapping[str, Callable[[Sequence[Overlap]], FloatColumn]] = {
+    "query_coverage": coverage,
+    "weighted_coverage": weighted_coverage,
+    "field_coverage": field_coverage,
+    "exact": lambda overlaps: any_of(overlaps, [o.exact for o in overlaps]),
+    "starts_with_query": lambda overlaps: any_of(overlaps, [o.starts for o in overlaps]),
+    "phrase": lambda overlaps: any_of(overlaps, [o.phrase for o in overlaps]),
+    "last_word_prefix": lambda overlaps: any_of(overlaps, [o.last_word_prefix for o in overlaps]),
+    "words": lambda overlaps: np.sum([o.words for o in overlaps], axis=0).astype(np.float64),
+}

@@ -1,0 +1,178 @@
+"""Replies to candidates: one row a document, every backend's rank and score kept, and a fused order.
+
+Fusion by weighted reciprocal rank: Cormack, Clarke and Buettcher, "Reciprocal rank fusion outperforms Condorcet and
+individual rank learning methods", SIGIR 2009; or by a weighted sum of normalized scores: Fox and Shaw, "Combination
+of multiple searches", TREC-2 1994, with a known scale instead of the list's own minimum, after Bruch, Gai and Ingber,
+"An analysis of fusion functions for hybrid retrieval", TOIS 2023.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.base import FloatColumn, Hits
+from mixer.settings import MixBackendSettings, MixSettings, RrfSettings, ScoreBounds
+from mixer.values import Candidates, Drop, IntColumn, Plan, Reply, TextColumn
+
+_Z_REACH = 3.0
+"""Standard deviations from the mean that count as the whole scale."""
+_Z_LEAST_SPREAD = 0.05
+"""Least standard deviation, as a share of the scale: a flat list is not blown up into noise."""
+
+
+class Merge:
+    """The stage: rows stand in the order of the ids, so that the order of arrival cannot matter."""
+
+    def __init__(self, mix: MixSettings) -> None:
+        """Takes the mix whose fusion it does."""
+        self._members = mix.backends
+        self._fusion = mix.fusion
+        self._normalize = _NORMALIZERS[mix.fusion.normalize]
+        names = list(mix.backends)
+        self._weights = np.array([mix.backends[name].weight for name in names])
+        self._groups = _vote_groups(mix.backends)
+
+    def __call__(self, plan: Plan, replies: Sequence[Reply]) -> Candidates:
+        """Candidates of all replies that have hits; b rows for all b backends of the mix."""
+        lists = [_Listed.of(reply, self._members[reply.backend].limit) for reply in replies]
+        ids = sorted(set().union(*(listed.ids for listed in lists)))
+        place = {id_: row for row, id_ in enumerate(ids)}
+        shape = (len(replies), len(ids))
+        ranks, scores = np.zeros(shape, np.int32), np.full(shape, np.nan)
+        normalized = np.full(shape, np.nan)
+        rows = [np.fromiter(map(place.__getitem__, listed.ids), np.intp, len(listed.ids)) for listed in lists]
+        drops: list[Drop] = []
+        for b, (listed, row) in enumerate(zip(lists, rows, strict=True)):
+            first = _first_of_each(row)
+            ranks[b, row[first]] = np.arange(1, len(first) + 1)
+            scores[b, row[first]] = listed.scores[first]
+            normalized[b] = self._normalize(scores[b], self._members[listed.backend].bounds)
+            drops.extend(listed.drops(len(row) - len(first)))
+        fused = self._fuse(ranks, normalized)
+        return Candidates(
+            ids=ids,
+            backends=tuple(listed.backend for listed in lists),
+            ranks=ranks,
+            scores=scores,
+            normalized=normalized,
+            fused=fused,
+            prior=np.argsort(-fused, kind="stable"),
+            numbers=_first_known_numbers(lists, rows, len(ids)),
+            texts=_first_known_texts(lists, rows, len(ids)),
+            drops=tuple(drops),
+        )
+
+    def _fuse(self, ranks: NDArray[np.int32], normalized: FloatColumn) -> FloatColumn:
+        """Sum over the vote groups of the strongest vote in each (n,)."""
+        if isinstance(self._fusion, RrfSettings):
+            votes = np.where(ranks > 0, 1.0 / (self._fusion.k + ranks), 0.0)
+        else:
+            votes = np.nan_to_num(normalized)
+        votes *= self._weights[:, None]
+        if len(self._groups) < len(votes):
+            votes = np.stack([votes[group].max(axis=0) for group in self._groups])
+        fused: FloatColumn = votes.sum(axis=0)
+        return fused
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """One reply's hits within its limit, scores that are not finite made missing."""
+
+    backend: str
+    hits: Hits
+    ids: list[str]
+    scores: FloatColumn
+    over_limit: int
+    non_finite: int
+
+    @classmethod
+    def of(cls, reply: Reply, limit: int) -> _Listed:
+        hits = reply.hits or _NO_HITS
+        scores = hits.scores[:limit]
+        finite = np.isfinite(scores)
+        over = max(len(hits) - limit, 0)
+        kept = np.where(finite, scores, np.nan)
+        return cls(reply.backend, hits, hits.ids[:limit], kept, over, int((~finite).sum()))
+
+    def drops(self, repeats: int) -> list[Drop]:
+        """What of this reply does not appear, or not as it was sent."""
+        counts = {"over_limit": self.over_limit, "repeated": repeats, "score_not_finite": self.non_finite}
+        return [Drop(reason, count, self.backend) for reason, count in counts.items() if count]
+
+
+_NO_HITS = Hits([], np.empty(0))
+
+
+def _first_of_each(rows: IntColumn) -> IntColumn:
+    """Places at which a row number stands for the first time, in order."""
+    return np.sort(np.unique(rows, return_index=True)[1])
+
+
+def _vote_groups(members: Mapping[str, MixBackendSettings]) -> list[list[int]]:
+    groups: dict[str, list[int]] = {}
+    for b, (name, member) in enumerate(members.items()):
+        groups.setdefault(f"group {member.group}" if member.group else f"alone {name}", []).append(b)
+    return list(groups.values())
+
+
+def _min_max(scores: FloatColumn, bounds: ScoreBounds) -> FloatColumn:
+    """Scores on the scale from `low` to the best score or `high`, whichever is more; 0 to 1."""
+    top = _scale_top(scores, bounds)
+    if top <= bounds.low:
+        return np.where(np.isnan(scores), np.nan, 0.0)
+    shares: FloatColumn = np.clip((scores - bounds.low) / (top - bounds.low), 0.0, 1.0)
+    return shares
+
+
+def _z_score(scores: FloatColumn, bounds: ScoreBounds) -> FloatColumn:
+    """Standard deviations from the mean, cut at 3 either way and brought to 0 to 1; a flat list is 0.5."""
+    known = scores[~np.isnan(scores)]
+    if not len(known):
+        return scores
+    least = _Z_LEAST_SPREAD * max(_scale_top(scores, bounds) - bounds.low, 1e-12)
+    deviations = (scores - known.mean()) / max(float(known.std()), least)
+    shares: FloatColumn = np.clip(deviations / (2 * _Z_REACH) + 0.5, 0.0, 1.0)
+    return shares
+
+
+def _scale_top(scores: FloatColumn, bounds: ScoreBounds) -> float:
+    known = scores[~np.isnan(scores)]
+    best = float(known.max()) if len(known) else bounds.low
+    return best if bounds.high is None else max(best, bounds.high)
+
+
+_NORMALIZERS: Mapping[str, Callable[[FloatColumn, ScoreBounds], FloatColumn]] = {
+    "min_max": _min_max,
+    "z_score": _z_score,
+}
+
+
+def _first_known_numbers(
+    lists: Sequence[_Listed], rows: Sequence[IntColumn], n: int
+) -> dict[str, FloatColumn]:
+    """Numeric columns (n,), each value from the first backend (in the mix's order) that knows it."""
+    columns: dict[str, FloatColumn] = {}
+    for listed, row in zip(reversed(lists), reversed(rows), strict=True):
+        for name, values in listed.hits.numbers.items():
+            column = columns.setdefault(name, np.full(n, np.nan))
+            sent = values[: len(row)]
+            known = np.isfinite(sent)
+            column[row[known][::-1]] = sent[known][::-1]
+    return columns
+
+
+def _first_known_texts(lists: Sequence[_Listed], rows: Sequence[IntColumn], n: int) -> dict[str, TextColumn]:
+    """Text columns (n,), each value from the first backend (in the mix's order) that knows it."""
+    columns: dict[str, TextColumn] = {}
+    for listed, row in zip(reversed(lists), reversed(rows), strict=True):
+        for name, values in listed.hits.texts.items():
+            column = columns.setdefault(name, np.full(n, "", object))
+            sent = np.array(values[: len(row)], object)
+            known = sent != ""
+            column[row[known][::-1]] = sent[known][::-1]
+    return columns

@@ -1,0 +1,49 @@
+"""Request to plan: whom to ask what, for how long, and where the page begins."""
+
+from __future__ import annotations
+
+from backends.base import Query
+from mixer.cursor import CursorSigner, request_digest
+from mixer.errors import DeadlineTooShort, InvalidRequest, Violation
+from mixer.schema import fields_read
+from mixer.settings import MixSettings
+from mixer.values import Bookmark, Call, Plan, Request
+
+
+class MakePlan:
+    """The stage: every backend of the mix is asked for the same words, each within its own time."""
+
+    def __init__(self, mix: MixSettings, signer: CursorSigner) -> None:
+        """Takes the mix that it plans for."""
+        self._mix = mix
+        self._signer = signer
+        grouped = {mix.diversity.field} if mix.diversity else set()
+        self._fields = tuple(sorted({*mix.fields, *fields_read(mix.features), *grouped}))
+
+    def __call__(self, request: Request) -> Plan:
+        """Raises: DeadlineTooShort; InvalidRequest where the cursor is forged or another request's."""
+        budget_s = request.time_left_s - self._mix.rank_reserve_s
+        if budget_s <= 0:
+            reserve_ms = self._mix.rank_reserve_s * 1000
+            raise DeadlineTooShort(
+                f"the deadline leaves nothing beside the {reserve_ms:g} ms kept for ranking"
+            )
+        bookmark = self._bookmark(request)
+        calls = tuple(
+            Call(
+                backend=name,
+                query=Query(request.query, member.limit, request.filters, self._fields),
+                timeout_s=min(member.timeout_s, budget_s),
+            )
+            for name, member in self._mix.backends.items()
+        )
+        return Plan(request, calls, bookmark.offset if bookmark else request.offset, bookmark)
+
+    def _bookmark(self, request: Request) -> Bookmark | None:
+        if not request.cursor:
+            return None
+        bookmark = self._signer.open(request.cursor)
+        if bookmark.request != request_digest(request):
+            message = "belongs to another query, mix, filter or context; repeat those of the first request"
+            raise InvalidRequest([Violation("cursor", message)])
+        return bookmark

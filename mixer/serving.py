@@ -1,0 +1,104 @@
+"""Runs a gRPC server from its first call to a clean end: health, reflection, the admin port, drain on SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from mixer.admin import Admin
+from mixer.interceptors import AnswerErrors, LimitCalls, WatchCalls
+from mixer.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+MESSAGE_BYTES = 64 * 1024 * 1024
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """How a server listens: `host:port`, port 0 for any free one; an empty `admin` for none."""
+
+    address: str
+    admin: str = ""
+    concurrent_calls: int = 64
+    max_connection_age_s: float = 300.0
+    drain_s: float = 10.0
+
+
+class Server:
+    """One gRPC server with its health; not ready until told so."""
+
+    def __init__(self, listening: Listening, metrics: Metrics, services: Sequence[str]) -> None:
+        """`services` are the full names of what will be added to `grpc`."""
+        self._listening, self._services = listening, services
+        self.grpc = grpc.aio.server(
+            interceptors=[WatchCalls(metrics), AnswerErrors(), LimitCalls(listening.concurrent_calls)],
+            options=_options(listening),
+        )
+        self._health = health.aio.HealthServicer()
+        self._admin = Admin(metrics) if listening.admin else None
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
+        names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self.grpc)
+        self.port = 0
+        self.admin_port = 0
+
+    async def start(self) -> None:
+        """Bind and begin to answer; health says NOT_SERVING until `ready`. Raises: OSError, port taken."""
+        await self._report(_NOT_SERVING)
+        try:
+            self.port = self.grpc.add_insecure_port(self._listening.address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {self._listening.address}: is the port taken?") from error
+        if self._admin:
+            self.admin_port = self._admin.start(self._listening.admin)
+        await self.grpc.start()
+
+    async def ready(self) -> None:
+        """Every check passed: health says SERVING."""
+        await self._report(_SERVING)
+        if self._admin:
+            self._admin.ready = True
+
+    async def stop(self) -> None:
+        """Say NOT_SERVING, let calls in flight end within the drain time, then cancel what is left."""
+        await self._health.enter_graceful_shutdown()
+        if self._admin:
+            self._admin.ready = False
+        await self.grpc.stop(self._listening.drain_s)
+        if self._admin:
+            await asyncio.to_thread(self._admin.stop)
+
+    async def _report(self, status: int) -> None:
+        for service in ("", *self._services):
+            await self._health.set(service, status)
+
+
+def _options(listening: Listening) -> list[tuple[str, int]]:
+    return [
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MESSAGE_BYTES),
+        ("grpc.max_connection_age_ms", int(listening.max_connection_age_s * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ]
+
+
+async def until_signal() -> None:
+    """Wait for SIGTERM or SIGINT."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    await told.wait()
+    log.info("draining")

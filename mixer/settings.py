@@ -1,0 +1,244 @@
+"""The frozen tree of settings: one YAML file, secrets from the environment, every fault named at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+)
+
+from backends import BackendSettings
+from mixer.faults import Fault, dangling_references, describe, line_of, repeated_keys
+from mixer.schema import Feature
+
+
+class Frozen(BaseModel):
+    """Base of the tree: frozen, and an unknown key is a fault."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
+    """A relative path starts at the settings file's folder."""
+    folder: Path = (info.context or {}).get("folder", Path())
+    return folder / path
+
+
+class ServerSettings(Frozen):
+    """Where the server listens and how long it waits."""
+
+    listen: str = "0.0.0.0:50051"
+    admin_listen: str = "0.0.0.0:9464"
+    """HTTP: /metrics, /livez, /readyz."""
+    default_mix: str = "default"
+    default_deadline_s: PositiveFloat = 1.0
+    """For callers that send no deadline."""
+    drain_s: PositiveFloat = 10.0
+    """How long calls in flight may still take after SIGTERM."""
+    max_connection_age_s: PositiveFloat = 300.0
+
+
+class LimitSettings(Frozen):
+    """What one call, and all of them together, may ask."""
+
+    query_chars: PositiveInt = 2048
+    page_size: PositiveInt = 100
+    candidates: PositiveInt = 2000
+    """Documents one mix may ask of all its backends together."""
+    concurrent_calls: PositiveInt = 64
+    filters: PositiveInt = 32
+    terms: PositiveInt = 1000
+    context_keys: PositiveInt = 64
+    text_chars: PositiveInt = 1024
+    """Of one filter value, context key or context value."""
+
+
+class TelemetrySettings(Frozen):
+    """What telemetry says; where it goes is set by the standard OTEL_* variables."""
+
+    service_name: str = "mixer"
+    query: Literal["hash", "raw", "drop"] = "hash"
+    """How the user's words appear in spans and logs; never in metrics."""
+    top_k: Annotated[int, Field(ge=0, le=100)] = 20
+    """Hits whose scores and features a rank span carries."""
+    top_features: Annotated[int, Field(ge=0, le=40)] = 10
+    """Features a rank span carries, the most important first."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class ModelSettings(Frozen):
+    """A model folder: manifest.json, model.txt, golden.json."""
+
+    path: Annotated[Path, AfterValidator(_beside_the_file)]
+
+
+class ScoreBounds(Frozen):
+    """The scale of a backend's scores: weak lists are measured against it, not against themselves."""
+
+    low: float = 0.0
+    high: float | None = None
+    """The least score that counts as full; a list whose best is below it stays below 1."""
+
+
+class MixBackendSettings(Frozen):
+    """One backend's part in a mix."""
+
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    limit: PositiveInt = 100
+    timeout_s: PositiveFloat = 0.5
+    group: str = ""
+    """Backends of one group vote once: the strongest vote counts."""
+    bounds: ScoreBounds = ScoreBounds()
+
+
+class RrfSettings(Frozen):
+    """Weighted reciprocal rank fusion."""
+
+    kind: Literal["rrf"] = "rrf"
+    k: PositiveFloat = 60.0
+    normalize: Literal["min_max", "z_score"] = "min_max"
+    """Of the `normalized` feature; fusion itself reads ranks only."""
+
+
+class LinearSettings(Frozen):
+    """Weighted sum of normalized scores."""
+
+    kind: Literal["linear"]
+    normalize: Literal["min_max", "z_score"] = "min_max"
+
+
+class PinSettings(Frozen):
+    """Documents put first, in this order, for one query; only those a backend returned."""
+
+    query: str
+    ids: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class DiversitySettings(Frozen):
+    """At most `max` hits with the same value of a text field among the first `within`."""
+
+    field: str
+    max: PositiveInt
+    within: PositiveInt = 10
+
+
+class MixSettings(Frozen):
+    """A set of backends and the model that orders what they return."""
+
+    backends: Annotated[dict[str, MixBackendSettings], Field(min_length=1, max_length=32)]
+    fusion: Annotated[RrfSettings | LinearSettings, Field(discriminator="kind")] = RrfSettings()
+    features: tuple[Feature, ...] = ()
+    model: str = ""
+    """A key of `models`; empty serves the fused order and is not degraded."""
+    without_model: Literal["not_ready", "serve_fused"] = "not_ready"
+    """What a failed model check means: never become ready, or serve the fused order and say so."""
+    fields: tuple[str, ...] = ()
+    """Document fields shown with each hit."""
+    page_size: PositiveInt = 10
+    rank_reserve_s: PositiveFloat = 0.02
+    """Kept back from the caller's deadline for merging and ranking."""
+    pins: tuple[PinSettings, ...] = ()
+    diversity: DiversitySettings | None = None
+
+
+class Settings(Frozen):
+    """The whole file."""
+
+    server: ServerSettings = ServerSettings()
+    limits: LimitSettings = LimitSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+    backends: Annotated[dict[str, BackendSettings], Field(min_length=1)]
+    models: dict[str, ModelSettings] = {}
+    mixes: Annotated[dict[str, MixSettings], Field(min_length=1)]
+
+
+class Secrets(Frozen):
+    """What must not stand in a file."""
+
+    cursor_key: SecretStr | None = None
+    """Signs cursors; the same on all replicas. None makes one for this process alone."""
+    redaction_key: SecretStr | None = None
+    """Keys the hash that stands for a query in telemetry."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Secrets:
+        """Read MIXER_CURSOR_KEY and MIXER_REDACTION_KEY; an empty one is as good as none."""
+        return cls.model_validate(
+            {
+                "cursor_key": environment.get("MIXER_CURSOR_KEY") or None,
+                "redaction_key": environment.get("MIXER_REDACTION_KEY") or None,
+            }
+        )
+
+
+class SettingsError(Exception):
+    """Every fault of a settings file, one a line, each with its path and line."""
+
+    def __init__(self, source: str, faults: list[Fault]) -> None:
+        """`source` names the file."""
+        self.faults = faults
+        lines = [f"{source}:{fault.line}: {fault.path}: {fault.message}" for fault in faults]
+        super().__init__("\n".join(lines))
+
+
+def load(path: Path) -> Settings:
+    """Read a settings file; relative paths in it start at its folder.
+
+    Raises: SettingsError with all its faults; OSError where the file cannot be read.
+    """
+    return parse(path.read_text(encoding="utf-8"), source=str(path), folder=path.parent)
+
+
+def parse(text: str, source: str = "settings", folder: Path | None = None) -> Settings:
+    """Settings from YAML text. Raises: SettingsError with all its faults."""
+    try:
+        tree, raw = yaml.compose(text, yaml.SafeLoader), yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(source, [_not_yaml(error)]) from error
+    if not isinstance(raw, dict):
+        raise SettingsError(source, [Fault("(file)", "is not a mapping of settings", 1)])
+    faults = [*repeated_keys(tree), *dangling_references(raw)]
+    settings: Settings | None = None
+    try:
+        settings = Settings.model_validate(raw, context={"folder": folder or Path()})
+        faults.extend(_beyond_limits(settings))
+    except ValidationError as error:
+        faults.extend(describe(error))
+    if faults or settings is None:
+        located = [fault if fault.line else fault.at(line_of(tree, fault.path)) for fault in faults]
+        raise SettingsError(source, sorted(located, key=lambda fault: (fault.line, fault.path)))
+    return settings
+
+
+def _not_yaml(error: yaml.YAMLError) -> Fault:
+    mark = getattr(error, "problem_mark", None)
+    return Fault("(file)", f"is not YAML: {getattr(error, 'problem', error)}", mark.line + 1 if mark else 1)
+
+
+def _beyond_limits(settings: Settings) -> Iterator[Fault]:
+    """What is right by itself but not beside the rest."""
+    for name, mix in settings.mixes.items():
+        asked = sum(backend.limit for backend in mix.backends.values())
+        if asked > settings.limits.candidates:
+            message = f"limits add up to {asked}, above limits.candidates {settings.limits.candidates}"
+            yield Fault(f"mixes.{name}.backends", message)
+        if mix.page_size > settings.limits.page_size:
+            yield Fault(f"mixes.{name}.page_size", f"is above limits.page_size {settings.limits.page_size}")
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON schema of the settings file, for editors."""
+    return Settings.model_json_schema()

@@ -1,0 +1,196 @@
+"""The frozen nouns that flow through the pipeline, in the order in which they come to be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.base import Filter, FloatColumn, Hits, Index, Query
+
+IntColumn = NDArray[np.intp]
+TextColumn = NDArray[np.object_]
+
+
+class Outcome(StrEnum):
+    """How asking one backend ended."""
+
+    OK = "ok"
+    TIMEOUT = "timeout"
+    ERROR = "error"
+    REFUSED = "refused"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+
+class Ranker(StrEnum):
+    """Whose order stands."""
+
+    MODEL = "model"
+    FUSED = "fused"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One search as the caller asked it, checked against the limits, defaults filled in."""
+
+    query: str
+    mix: str
+    page_size: int
+    offset: int = 0
+    cursor: str = ""
+    filters: tuple[Filter, ...] = ()
+    context: Mapping[str, str | float] = field(default_factory=dict)
+    debug: bool = False
+    query_id: str = ""
+    time_left_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One backend to ask, and for how long."""
+
+    backend: str
+    query: Query
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bookmark:
+    """What a cursor remembers of the ranked list that its page was cut from."""
+
+    request: str
+    """Digest of everything in the request that shapes the list."""
+    indexes: tuple[tuple[str, str], ...]
+    """The backends that answered, each with the version of its index."""
+    ranker: str
+    """The model's hash, or that the fusion ranked."""
+    served: str
+    """Digest of the ids already served, in order."""
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Whom to ask what, and where the page begins."""
+
+    request: Request
+    calls: tuple[Call, ...]
+    offset: int
+    bookmark: Bookmark | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """How one backend answered: hits, or why there are none."""
+
+    backend: str
+    outcome: Outcome
+    elapsed_s: float
+    hits: Hits | None = None
+    detail: str = ""
+
+    @property
+    def index(self) -> Index:
+        """The index it was read from; the empty one where it did not answer."""
+        return Index() if self.hits is None else self.hits.index
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Fewer out than in: how many, and why."""
+
+    reason: str
+    count: int
+    backend: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """One row a document, in the order of the ids; one column (or row of a matrix) a fact.
+
+    Of n documents and b backends: `ranks` (b, n) from 1 with 0 for absent; `scores` and `normalized` (b, n),
+    NaN for absent; `fused` (n,); `numbers` float64 (n,) with NaN for missing; `texts` object (n,) of str.
+    """
+
+    ids: list[str]
+    backends: tuple[str, ...]
+    ranks: NDArray[np.int32]
+    scores: FloatColumn
+    normalized: FloatColumn
+    fused: FloatColumn
+    prior: IntColumn
+    """Row numbers, best fused score first."""
+    numbers: dict[str, FloatColumn]
+    texts: dict[str, TextColumn]
+    drops: tuple[Drop, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What the model sees: float64 (n, f), NaN for missing; counts (f,) of values missing and out of range."""
+
+    names: tuple[str, ...]
+    matrix: FloatColumn
+    missing: IntColumn
+    out_of_range: IntColumn
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """Which model: its name, its version, and the SHA-256 of its file."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What the order is by: float64 (n,), higher is better; and who made it."""
+
+    values: FloatColumn
+    ranker: Ranker
+    model: ModelRef | None = None
+    fallback_reason: str = ""
+    """Why the fused order stands though a model should have ranked; empty otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The final order: all row numbers, best first, and the slice of them that is served."""
+
+    order: IntColumn
+    offset: int
+    size: int
+    pinned: frozenset[int] = frozenset()
+    next_cursor: str = ""
+
+    @property
+    def rows(self) -> IntColumn:
+        """Row numbers of the hits served, in order."""
+        return self.order[self.offset : self.offset + self.size]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Everything that came to be for one request."""
+
+    plan: Plan
+    replies: tuple[Reply, ...]
+    candidates: Candidates
+    features: Features
+    scores: Scores
+    page: Page
+
+    @property
+    def degraded_reasons(self) -> tuple[str, ...]:
+        """Why less than the whole was used, each a bounded word or two; empty when nothing was lacking."""
+        late = [f"{r.backend}: {r.outcome}" for r in self.replies if r.outcome is not Outcome.OK]
+        return (*late, *([f"ranker: {self.scores.fallback_reason}"] if self.scores.fallback_reason else []))

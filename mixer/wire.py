@@ -1,0 +1,223 @@
+"""Protobuf to values and back, pure. What is wrong with a request is collected, every field by its path."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from uuid import uuid4
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from backends.base import Equals, Filter, Range, Terms
+from mixer.errors import InvalidRequest, Violation
+from mixer.settings import LimitSettings, MixSettings
+from mixer.values import Answer, Drop, Features, ModelRef, Outcome, Ranker, Reply, Request
+from protos.mixer.v1 import mixer_pb2 as pb
+
+_OUTCOMES = {outcome: f"OUTCOME_{outcome.name}" for outcome in Outcome}
+_RANKERS = {ranker: f"RANKER_{ranker.name}" for ranker in Ranker}
+
+
+def request_from(
+    message: pb.SearchRequest, mix: str, rules: MixSettings, limits: LimitSettings, time_left_s: float
+) -> Request:
+    """A checked request for this mix. Raises: InvalidRequest that names every wrong field."""
+    wrong = [
+        *_wrong_sizes(message, limits),
+        *_wrong_filters(message, limits),
+        *_wrong_context(message, limits),
+    ]
+    if wrong:
+        raise InvalidRequest(wrong)
+    return Request(
+        query=message.query,
+        mix=mix,
+        page_size=message.page_size or rules.page_size,
+        offset=message.offset,
+        cursor=message.cursor,
+        filters=tuple(map(_filter, message.filters)),
+        context={key: _value(value) for key, value in message.context.items()},
+        debug=message.debug == pb.DEBUG_LEVEL_FEATURES,
+        query_id=message.request_id or uuid4().hex,
+        time_left_s=time_left_s,
+    )
+
+
+def _wrong_sizes(message: pb.SearchRequest, limits: LimitSettings) -> list[Violation]:
+    wrong: list[Violation] = []
+    if not message.query.strip():
+        wrong.append(Violation("query", "is empty; send the user's words"))
+    if len(message.query) > limits.query_chars:
+        wrong.append(
+            Violation("query", f"has {len(message.query)} characters; send {limits.query_chars} at most")
+        )
+    if not 0 <= message.page_size <= limits.page_size:
+        wrong.append(Violation("page_size", f"is {message.page_size}; send 0 to {limits.page_size}"))
+    if not 0 <= message.offset <= limits.candidates:
+        wrong.append(Violation("offset", f"is {message.offset}; send 0 to {limits.candidates}"))
+    if message.cursor and message.offset:
+        wrong.append(Violation("offset", "goes without a cursor; send one of the two"))
+    if len(message.request_id) > limits.text_chars:
+        wrong.append(Violation("request_id", f"is longer than {limits.text_chars} characters"))
+    return wrong
+
+
+def _wrong_filters(message: pb.SearchRequest, limits: LimitSettings) -> list[Violation]:
+    if len(message.filters) > limits.filters:
+        return [Violation("filters", f"has {len(message.filters)}; send {limits.filters} at most")]
+    wrong: list[Violation] = []
+    for place, item in enumerate(message.filters):
+        path, kind = f"filters[{place}]", item.WhichOneof("condition")
+        if not item.field:
+            wrong.append(Violation(f"{path}.field", "is empty; name a document field or id"))
+        if kind is None:
+            wrong.append(Violation(path, "has no condition; set equals, range or terms"))
+        elif kind == "equals":
+            wrong.extend(_wrong_value(item.equals, f"{path}.equals", limits))
+        elif kind == "range":
+            wrong.extend(_wrong_range(item.range, f"{path}.range"))
+        else:
+            wrong.extend(_wrong_terms(item.terms, f"{path}.terms", limits))
+    return wrong
+
+
+def _wrong_terms(terms: pb.Terms, path: str, limits: LimitSettings) -> list[Violation]:
+    if not 0 < len(terms.values) <= limits.terms:
+        return [Violation(f"{path}.values", f"has {len(terms.values)}; send 1 to {limits.terms}")]
+    return [w for i, v in enumerate(terms.values) for w in _wrong_value(v, f"{path}.values[{i}]", limits)]
+
+
+def _wrong_range(item: pb.Range, path: str) -> list[Violation]:
+    if not item.HasField("min") and not item.HasField("max"):
+        return [Violation(path, "is open at both ends; set min, max or both")]
+    if math.isnan(item.min) or math.isnan(item.max):
+        return [Violation(path, "has an end that is not a number")]
+    if item.HasField("min") and item.HasField("max") and item.min > item.max:
+        return [Violation(path, f"is empty: min {item.min:g} is above max {item.max:g}")]
+    return []
+
+
+def _wrong_context(message: pb.SearchRequest, limits: LimitSettings) -> list[Violation]:
+    if len(message.context) > limits.context_keys:
+        return [Violation("context", f"has {len(message.context)} keys; send {limits.context_keys} at most")]
+    wrong: list[Violation] = []
+    for key, value in message.context.items():
+        if len(key) > limits.text_chars:
+            wrong.append(Violation("context", f"has a key longer than {limits.text_chars} characters"))
+        else:
+            wrong.extend(_wrong_value(value, f"context[{key!r}]", limits))
+    return wrong
+
+
+def _wrong_value(value: pb.Value, path: str, limits: LimitSettings) -> list[Violation]:
+    kind = value.WhichOneof("kind")
+    if kind is None:
+        return [Violation(path, "is empty; set text or number")]
+    if kind == "number" and not math.isfinite(value.number):
+        return [Violation(path, "is not a finite number")]
+    if kind == "text" and len(value.text) > limits.text_chars:
+        return [Violation(path, f"is longer than {limits.text_chars} characters")]
+    return []
+
+
+def _value(value: pb.Value) -> str | float:
+    return value.text if value.WhichOneof("kind") == "text" else value.number
+
+
+def _filter(item: pb.Filter) -> Filter:
+    kind = item.WhichOneof("condition")
+    if kind == "equals":
+        return Filter(item.field, Equals(_value(item.equals)))
+    if kind == "terms":
+        return Filter(item.field, Terms(tuple(map(_value, item.terms.values))))
+    ends = item.range
+    low, high = (getattr(ends, end) if ends.HasField(end) else None for end in ("min", "max"))
+    return Filter(item.field, Range(low, high))
+
+
+def response_from(
+    answer: Answer, shown: tuple[str, ...], trace_id: str, elapsed_s: float
+) -> pb.SearchResponse:
+    """The whole answer; `shown` are the document fields that the mix displays."""
+    request, rows = answer.plan.request, answer.page.rows.tolist()
+    return pb.SearchResponse(
+        hits=_hits(answer, shown, rows),
+        execution=_execution(answer, elapsed_s),
+        query_id=request.query_id,
+        trace_id=trace_id,
+        mix=request.mix,
+        candidates=len(answer.candidates),
+        next_cursor=answer.page.next_cursor,
+        features=_feature_table(answer.features, rows) if request.debug else None,
+    )
+
+
+def _hits(answer: Answer, shown: tuple[str, ...], rows: list[int]) -> list[pb.Hit]:
+    candidates, page = answer.candidates, answer.page
+    prior = candidates.prior.argsort()
+    ranks, scores = candidates.ranks.T.tolist(), candidates.scores.T.tolist()
+    return [
+        pb.Hit(
+            id=candidates.ids[row],
+            rank=page.offset + place,
+            score=float(answer.scores.values[row]),
+            fused_score=float(candidates.fused[row]),
+            fused_rank=int(prior[row]) + 1,
+            fields=_fields(answer, shown, row),
+            sources=[
+                pb.Source(backend=name, rank=rank, score=score)
+                for name, rank, score in zip(candidates.backends, ranks[row], scores[row], strict=True)
+                if rank
+            ],
+            pinned=row in page.pinned,
+        )
+        for place, row in enumerate(rows, 1)
+    ]
+
+
+def _fields(answer: Answer, shown: tuple[str, ...], row: int) -> Mapping[str, pb.Value]:
+    texts, numbers = answer.candidates.texts, answer.candidates.numbers
+    fields = {name: pb.Value(text=texts[name][row]) for name in shown if name in texts and texts[name][row]}
+    known = (name for name in shown if name in numbers and not math.isnan(numbers[name][row]))
+    return fields | {name: pb.Value(number=float(numbers[name][row])) for name in known}
+
+
+def _feature_table(features: Features, rows: list[int]) -> pb.FeatureTable:
+    return pb.FeatureTable(names=features.names, values=features.matrix[rows].ravel().tolist())
+
+
+def _execution(answer: Answer, elapsed_s: float) -> pb.Execution:
+    scores, reasons = answer.scores, answer.degraded_reasons
+    counts = (answer.candidates.ranks > 0).sum(axis=1).tolist()
+    return pb.Execution(
+        backends=[_backend(reply, hits) for reply, hits in zip(answer.replies, counts, strict=True)],
+        ranker=_RANKERS[scores.ranker],
+        model=_model(scores.model),
+        fallback_reason=scores.fallback_reason,
+        degraded=bool(reasons),
+        degraded_reasons=reasons,
+        drops=map(_drop, answer.candidates.drops),
+        elapsed_ms=elapsed_s * 1000,
+    )
+
+
+def _backend(reply: Reply, hits: int) -> pb.BackendExecution:
+    fresh_ns = int(reply.index.fresh_at_s * 1e9)
+    return pb.BackendExecution(
+        backend=reply.backend,
+        outcome=_OUTCOMES[reply.outcome],
+        elapsed_ms=reply.elapsed_s * 1000,
+        hits=hits,
+        detail=reply.detail,
+        index_version=reply.index.version,
+        fresh_at=Timestamp(seconds=fresh_ns // 10**9, nanos=fresh_ns % 10**9) if fresh_ns else None,
+        server_version=reply.index.server_version,
+    )
+
+
+def _drop(drop: Drop) -> pb.Drop:
+    return pb.Drop(reason=drop.reason, count=drop.count, backend=drop.backend)
+
+
+def _model(model: ModelRef | None) -> pb.Model | None:
+    return None if model is None else pb.Model(name=model.name, version=model.version, sha256=model.sha256)

@@ -1,0 +1,272 @@
+"""Trains a LambdaMART model from listings, and writes it down with all that proves it.
+
+LambdaMART: Burges, "From RankNet to LambdaRank to LambdaMART", MSR-TR-2010-82; LightGBM's `lambdarank`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightgbm
+import numpy as np
+
+from backends.base import FloatColumn
+from mixer import features as feature_code
+from mixer import text as text_code
+from mixer.manifest import (
+    GOLDEN,
+    MANIFEST,
+    MODEL,
+    Golden,
+    GoldenQuery,
+    Manifest,
+    Profile,
+    Record,
+    TrainingData,
+    sha256_of,
+)
+from mixer.model import raw_scores
+from mixer.schema import Feature, schema_hash
+from models import evaluation
+from models.collection import Listing
+from models.judgements import Judgements, counts, window
+
+_BINS = 10
+_GOLDEN_QUERIES, _GOLDEN_ROWS = 8, 20
+
+
+class Recipe(Record):
+    """How to train; the same recipe on the same listings gives the same file."""
+
+    parameters: Mapping[str, str | int | float | bool] = {
+        "learning_rate": 0.05,
+        "num_leaves": 31,
+        "min_data_in_leaf": 20,
+        "feature_fraction": 0.8,
+        "bagging_fraction": 0.8,
+        "bagging_freq": 1,
+        "lambda_l2": 1.0,
+        "lambdarank_truncation_level": 20,
+    }
+    """LightGBM's own names."""
+    rounds: int = 500
+    patience: int = 50
+    """Rounds without a better validation NDCG after which to stop; the best round is kept."""
+    seed: int = 7
+    threads: int = 2
+    judged_weight: float = 1.0
+    """Weight of the listings of judged documents only, beside 1 for the open ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A forest, and the listings that it was stopped by."""
+
+    booster: lightgbm.Booster
+    parameters: dict[str, Any]
+    train: tuple[Listing, ...]
+    valid: tuple[Listing, ...]
+
+    def order(self) -> evaluation.Order:
+        """The order that this forest gives."""
+        return evaluation.by_scores(lambda matrix: raw_scores(self.booster, matrix))
+
+
+def fit(
+    train: Sequence[Listing], valid: Sequence[Listing], features: Sequence[Feature], recipe: Recipe
+) -> Trained:
+    """Train on the one, stop by the other. Raises: ValueError where there is nothing to learn from."""
+    train, valid = _with_contrast(train), _with_contrast(valid)
+    if not train or not valid:
+        raise ValueError("no training or no validation query has both relevant and other candidates")
+    parameters = _parameters(recipe)
+    names = [feature.name for feature in features]
+    categories = [feature.name for feature in features if feature.dtype == "category"]
+    learned = _dataset(train, recipe, names, categories, parameters)
+    held = [
+        _dataset(pool, recipe, names, categories, parameters, learned) for pool in _by_pool(valid).values()
+    ]
+    booster = lightgbm.train(
+        parameters,
+        learned,
+        num_boost_round=recipe.rounds,
+        valid_sets=held,
+        callbacks=[_StopAtBestMean(recipe.patience)],
+    )
+    return Trained(booster, parameters, train, valid)
+
+
+class _StopAtBestMean:
+    """Stops where the mean over the validation sets has not risen for a while."""
+
+    order, before_iteration = 30, False
+
+    def __init__(self, patience: int) -> None:
+        self._patience, self._best, self._at = patience, -np.inf, 0
+
+    def __call__(self, env: lightgbm.callback.CallbackEnv) -> None:
+        results = env.evaluation_result_list or []
+        mean = float(np.mean([result[2] for result in results]))
+        if mean > self._best:
+            self._best, self._at = mean, env.iteration
+        if env.iteration - self._at >= self._patience or env.iteration + 1 == env.end_iteration:
+            raise lightgbm.callback.EarlyStopException(self._at, results)
+
+
+def _with_contrast(listings: Sequence[Listing]) -> tuple[Listing, ...]:
+    """Listings from which an order can be learned: not all of one grade."""
+    return tuple(listing for listing in listings if len(listing) and np.ptp(listing.grades))
+
+
+def _by_pool(listings: Sequence[Listing]) -> dict[str, list[Listing]]:
+    pools: dict[str, list[Listing]] = {}
+    for listing in listings:
+        pools.setdefault(listing.pool, []).append(listing)
+    return pools
+
+
+def _parameters(recipe: Recipe) -> dict[str, Any]:
+    return {
+        "objective": "lambdarank",
+        "metric": "ndcg",
+        "eval_at": [evaluation.DEPTH],
+        **recipe.parameters,
+        "seed": recipe.seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "num_threads": recipe.threads,
+        "verbosity": -1,
+    }
+
+
+def _dataset(
+    listings: Sequence[Listing],
+    recipe: Recipe,
+    names: list[str],
+    categories: list[str],
+    parameters: dict[str, Any],
+    reference: lightgbm.Dataset | None = None,
+) -> lightgbm.Dataset:
+    weights = np.concatenate(
+        [np.full(len(ls), recipe.judged_weight if ls.pool == "judged" else 1.0) for ls in listings]
+    )
+    return lightgbm.Dataset(
+        np.concatenate([listing.features for listing in listings]),
+        label=np.concatenate([listing.grades for listing in listings]),
+        group=[len(listing) for listing in listings],
+        weight=None if np.all(weights == 1.0) else weights,
+        feature_name=names,
+        categorical_feature=categories,
+        reference=reference,
+        params=parameters,
+        free_raw_data=False,
+    )
+
+
+def write(
+    trained: Trained, name: str, features: Sequence[Feature], judgements: Judgements, folder: Path
+) -> Manifest:
+    """Write model.txt, golden.json and manifest.json into a new folder. Raises: FileExistsError."""
+    folder.mkdir(parents=True)
+    trained.booster.save_model(str(folder / MODEL), num_iteration=trained.booster.best_iteration)
+    booster = lightgbm.Booster(model_file=str(folder / MODEL))
+    golden = Golden(queries=tuple(_golden(listing, booster) for listing in trained.valid[:_GOLDEN_QUERIES]))
+    (folder / GOLDEN).write_text(golden.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    manifest = _manifest(trained, booster, name, features, judgements, folder)
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return manifest
+
+
+def _golden(listing: Listing, booster: lightgbm.Booster) -> GoldenQuery:
+    rows = listing.features[:_GOLDEN_ROWS]
+    return GoldenQuery(
+        query=listing.judged.query,
+        ids=listing.ids[:_GOLDEN_ROWS],
+        features=tuple(tuple(None if np.isnan(v) else v for v in row) for row in rows.tolist()),
+        scores=tuple(raw_scores(booster, rows).tolist()),
+    )
+
+
+def _manifest(
+    trained: Trained,
+    booster: lightgbm.Booster,
+    name: str,
+    features: Sequence[Feature],
+    judgements: Judgements,
+    folder: Path,
+) -> Manifest:
+    matrix = np.concatenate([listing.features for listing in trained.train])
+    sha256 = sha256_of(folder / MODEL)
+    gains = booster.feature_importance("gain")
+    return Manifest(
+        name=name,
+        version=sha256[:12],
+        created_at_s=round(time.time(), 3),
+        model_sha256=sha256,
+        golden_sha256=sha256_of(folder / GOLDEN),
+        features=tuple(features),
+        schema_sha256=schema_hash(features),
+        trees=booster.num_trees(),
+        parameters={key: _scalar(value) for key, value in trained.parameters.items()},
+        data=_data(trained, judgements),
+        metrics=_metrics(trained),
+        importance=dict(zip(booster.feature_name(), (gains / max(gains.sum(), 1e-12)).tolist(), strict=True)),
+        profiles={feature.name: profile(matrix[:, place]) for place, feature in enumerate(features)},
+        score_profile=profile(raw_scores(booster, matrix)),
+        code_version=_code_version(),
+        libraries={library: version(library) for library in ("lightgbm", "numpy", "mixer")},
+    )
+
+
+def _scalar(value: Any) -> str | int | float | bool:
+    return value if isinstance(value, str | int | float | bool) else json.dumps(value)
+
+
+def _data(trained: Trained, judgements: Judgements) -> TrainingData:
+    since, until = window(judgements.queries)
+    rows = {"train": sum(map(len, trained.train)), "valid": sum(map(len, trained.valid))}
+    return TrainingData(
+        source=judgements.source,
+        sha256=judgements.sha256,
+        since=since,
+        until=until,
+        queries=counts(judgements.queries),
+        rows=rows,
+    )
+
+
+def _metrics(trained: Trained) -> dict[str, float]:
+    """Validation NDCG of the model and of the fused order, by pool."""
+    rankings = {"model": trained.order(), "fused": evaluation.fused}
+    return {
+        f"valid_{pool}_ndcg10_{name}": float(evaluation.values(listings, order, evaluation.ndcg).mean())
+        for pool, listings in _by_pool(trained.valid).items()
+        for name, order in rankings.items()
+    }
+
+
+def profile(column: FloatColumn) -> Profile:
+    """How a column (n,) is spread: quantile bins of what is known, and the share that is missing."""
+    known = column[~np.isnan(column)]
+    if not len(known):
+        return Profile(edges=(), shares=(0.0,), missing=1.0)
+    edges = np.unique(np.quantile(known, np.linspace(0, 1, _BINS + 1)[1:-1]))
+    bins = np.bincount(np.searchsorted(edges, known), minlength=len(edges) + 1) / len(column)
+    return Profile(
+        edges=tuple(edges.tolist()), shares=tuple(bins.tolist()), missing=1.0 - len(known) / len(column)
+    )
+
+
+def _code_version() -> str:
+    """The package's version and a digest of the code that makes features."""
+    digest = hashlib.sha256()
+    for module in (feature_code, text_code):
+        digest.update(Path(str(module.__file__)).read_bytes())
+    return f"{version('mixer')}+features.{digest.hexdigest()[:12]}"

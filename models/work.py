@@ -1,0 +1,140 @@
+"""The two jobs of this package, from start to end: train a model for a mix, and measure a mix."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Literal
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from mixer.client import AsyncMixerClient
+from mixer.manifest import Manifest
+from mixer.server import running
+from mixer.settings import MixSettings, Settings
+from models import card, evaluation, training
+from models.collection import Asking, Listing, Pool, collect
+from models.judgements import Judged, Judgements, Split
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a job works on: one mix of some settings, judged queries, and the pools of candidates to take."""
+
+    settings: Settings
+    mix: str
+    judgements: Judgements
+    pools: tuple[Pool, ...] = ("open",)
+    target: str = ""
+    """A running Mixer to ask; empty starts one for the job."""
+
+    @property
+    def rules(self) -> MixSettings:
+        """The settings of the mix."""
+        return self.settings.mixes[self.mix]
+
+
+async def train(job: Job, name: str, recipe: training.Recipe, folder: Path, console: Console) -> Manifest:
+    """Train a model into a folder, which is replaced as a whole.
+
+    Raises: MixerError where a query fails; ValueError where there is nothing to learn from.
+    """
+    async with answering(job, with_model=False) as target:
+        learned = await listings(job, target, job.judgements.of("train"), "train", console)
+        held = await listings(job, target, job.judgements.of("valid"), "valid", console)
+    with console.status("training"):
+        trained = training.fit(learned, held, job.rules.features, recipe)
+    return publish(trained, name, job, folder)
+
+
+def publish(trained: training.Trained, name: str, job: Job, folder: Path) -> Manifest:
+    """Write a trained model and its card where nothing half-written is ever seen."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        made = scratch / folder.name
+        manifest = training.write(trained, name, job.rules.features, job.judgements, made)
+        card.write(manifest, made)
+        if folder.exists():
+            folder.rename(scratch / "before")
+        made.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return manifest
+
+
+async def evaluate(job: Job, split: Split | Literal["all"], console: Console) -> list[RenderableType]:
+    """Tables for people, one a pool: every backend alone, the fused order, and what the mix serves.
+
+    Raises: MixerError where a query fails; ValueError where no query is of the split.
+    """
+    queries = job.judgements.queries if split == "all" else job.judgements.of(split)
+    if not queries:
+        raise ValueError(f"no judged query is of the split {split!r}")
+    async with answering(job, with_model=True) as target:
+        taken = await listings(job, target, queries, split, console)
+    pools = {pool: [listing for listing in taken if listing.pool == pool] for pool in job.pools}
+    return [part for pool, listed in pools.items() for part in report(listed, f"{split}, {pool} pool")]
+
+
+def report(listed: Sequence[Listing], title: str) -> list[RenderableType]:
+    """A table of every ranking over these listings, and the model's gain over the fused order."""
+    rankings = evaluation.orders(listed, "served")
+    gain = evaluation.difference(listed, evaluation.served, evaluation.fused)
+    degraded = sum(listing.degraded for listing in listed)
+    lines = f"{len(listed)} queries; served less fused, NDCG@{evaluation.DEPTH}: {gain}"
+    warning = f"\n{degraded} answers were degraded: the figures say little" if degraded else ""
+    return [evaluation.table(evaluation.evaluate(listed, rankings), title), Text(lines + warning)]
+
+
+async def listings(
+    job: Job, target: str, queries: Sequence[Judged], title: str, console: Console
+) -> tuple[Listing, ...]:
+    """The queries' listings in every pool of the job, with a progress bar."""
+    asking = Asking(job.mix, page_size=sum(backend.limit for backend in job.rules.backends.values()))
+    async with AsyncMixerClient(target, timeout_s=asking.timeout_s) as client:
+        with _progress(console) as progress:
+            bar = progress.add_task(title, total=len(queries) * len(job.pools))
+            step: Callable[[], None] = lambda: progress.advance(bar)  # noqa: E731
+            taken = [await collect(client, queries, pool, asking, step) for pool in job.pools]
+    return tuple(listing for pool in taken for listing in pool)
+
+
+@asynccontextmanager
+async def answering(job: Job, with_model: bool) -> AsyncIterator[str]:
+    """The address of a Mixer that answers for the job."""
+    if job.target:
+        yield job.target
+        return
+    async with running(for_work(job.settings, job.mix, with_model)) as (server, _):
+        yield f"127.0.0.1:{server.port}"
+
+
+def for_work(settings: Settings, mix: str, with_model: bool) -> Settings:
+    """The settings for a private server that serves whole lists of one mix, as patiently as judging needs."""
+    rules = settings.mixes[mix]
+    asked = sum(backend.limit for backend in rules.backends.values())
+    patient = {
+        name: backend.model_copy(update={"timeout_s": 5.0}) for name, backend in rules.backends.items()
+    }
+    model = rules.model if with_model else ""
+    return settings.model_copy(
+        update={
+            "server": settings.server.model_copy(
+                update={"listen": "127.0.0.1:0", "admin_listen": "", "default_mix": mix, "drain_s": 1.0}
+            ),
+            "limits": settings.limits.model_copy(update={"page_size": asked}),
+            "mixes": {mix: rules.model_copy(update={"backends": patient, "model": model})},
+        }
+    )
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console)
