@@ -62,7 +62,7 @@ class Lsa:
     def fit(cls, texts: Sequence[str], options: LsaOptions) -> tuple[Lsa, Matrix]:
         """An embedder and the vectors (texts, dimensions) of the texts it was fitted to."""
         from scipy import sparse
-        from sklearn.decomposition import TruncatedSVD
+        from sklearn.utils.extmath import randomized_svd
 
         words, counts = _counted(texts, _words)
         pieces, held = _counted(words, _pieces_of)
@@ -70,10 +70,9 @@ class Lsa:
         # A document's pieces are those of its words: one sparse product in place of cutting every word anew.
         parts = _weighed(pieces, counts @ held, options.piece_features)
         matrix = sparse.hstack([terms.matrix, parts.matrix], format="csr", dtype=np.float32)
-        svd = TruncatedSVD(min(options.dimensions, *matrix.shape), n_iter=_ITERATIONS, random_state=0).fit(
-            matrix
-        )
-        projection = np.ascontiguousarray(svd.components_.T, dtype=np.float32)
+        dimensions = min(options.dimensions, *matrix.shape)
+        _, _, components = randomized_svd(matrix, dimensions, n_iter=_ITERATIONS, random_state=0)
+        projection = np.ascontiguousarray(components.T, dtype=np.float32)
         embedder = cls([terms.names, parts.names], np.concatenate([terms.idf, parts.idf]), projection)
         return embedder, _unit(matrix @ projection)
 
@@ -105,6 +104,11 @@ class Lsa:
         return pressed
 
 
+def has_words(text: str) -> bool:
+    """Whether there is anything in a text to embed."""
+    return _WORD.search(text) is not None
+
+
 class _Weighed(NamedTuple):
     names: list[str]
     idf: Matrix
@@ -121,7 +125,7 @@ def _counted(texts: Sequence[str], grams: Callable[[str], Sequence[str]]) -> tup
     return vectorizer.get_feature_names_out().tolist(), counts
 
 
-def _weighed(names: list[str], counts: Any, limit: int) -> _Weighed:  # noqa: ANN401
+def _weighed(names: list[str], counts: Any, limit: int) -> _Weighed:
     """Tf-idf of the most frequent grams, without those that too many texts have."""
     from sklearn.feature_extraction.text import TfidfTransformer
 

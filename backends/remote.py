@@ -69,11 +69,14 @@ class Remote:
 
     async def retrieve(self, query: Query, timeout_s: float) -> Hits:
         """See `Backend`. Cancelling the task cancels the call; the caller's trace goes along."""
+        if timeout_s <= 0:
+            # gRPC takes a timeout of zero for none at all.
+            raise BackendTimeout("no time was left to ask")
         request = _request(query)
         carrier: dict[str, str] = {}
         propagate.inject(carrier)
         ask = self._opened().unary_unary(_METHOD, pb.RetrieveRequest.SerializeToString, bytes)
-        call = ask(request, timeout=max(timeout_s, 0.0), metadata=tuple(carrier.items()))
+        call = ask(request, timeout=timeout_s, metadata=tuple(carrier.items()))
         try:
             return _hits(await call)
         except grpc.aio.AioRpcError as error:

@@ -35,12 +35,13 @@ import json
 import math
 import re
 import sqlite3
-import threading
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from queue import SimpleQueue
 from time import monotonic
 from typing import Literal
 
@@ -165,11 +166,14 @@ class Sqlite:
         self._weights = ", ".join(str(settings.words.get(name, 1.0)) for name in texts) or "1.0"
         self._columns = Columns(settings.index, self._schema)
         self._served = manifest.served(settings, f"sqlite/{sqlite3.sqlite_version}")
-        self._file = (settings.index / _FILE).absolute()
-        self._common = common_words(self._file)
+        file = (settings.index / _FILE).absolute()
+        self._common = common_words(file)
+        # All opened now: a later one might find a newer index in this one's place.
+        self._connections = [open_file(file) for _ in range(settings.threads)]
+        self._idle = SimpleQueue[sqlite3.Connection]()
+        for connection in self._connections:
+            self._idle.put(connection)
         self._threads = Threads(settings.threads, "sqlite")
-        self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
 
     async def retrieve(self, query: Query, timeout_s: float) -> Hits:
         """See `Backend`. A statement is interrupted when its time is up."""
@@ -208,25 +212,25 @@ class Sqlite:
         asked = _Asked.of(query.text, self._settings.match == "all", self._common)
         conditions, bound = _conditions(query.filters, self._schema)
         by_words = _BY_WORDS.format(weights=self._weights) if asked.match else ""
-        connection = self._connection()
-        connection.set_progress_handler(lambda: monotonic() > deadline, _INTERRUPT_STEPS)
         values = self._parts | bound | _bound(asked, query.limit)
-        try:
+        with self._connection(deadline) as connection:
             return connection.execute(
                 _BEST.format(by_words=by_words, conditions=conditions), values
             ).fetchall()
+
+    @contextmanager
+    def _connection(self, deadline: float) -> Iterator[sqlite3.Connection]:
+        """One connection, read-only, this thread's alone; there are as many as threads."""
+        connection = self._idle.get()
+        connection.set_progress_handler(lambda: monotonic() > deadline, _INTERRUPT_STEPS)
+        try:
+            yield connection
         except sqlite3.OperationalError as error:
             if monotonic() > deadline:
                 raise BackendTimeout("the statement was interrupted when its time was up") from error
             raise BackendError("the index cannot be read") from error
-
-    def _connection(self) -> sqlite3.Connection:
-        """This thread's own, read-only."""
-        if not hasattr(self._local, "connection"):
-            self._local.connection = open_file(self._file)
-            self._connections.append(self._local.connection)
-        connection: sqlite3.Connection = self._local.connection
-        return connection
+        finally:
+            self._idle.put(connection)
 
 
 def _bound(asked: _Asked, limit: int) -> dict[str, str | int]:

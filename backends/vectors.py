@@ -31,8 +31,8 @@ from pydantic import Field
 from backends import filters
 from backends.base import EngineSettings, Hits, Query
 from backends.columns import Columns, Rows, mapped, write
-from backends.index import IndexSettings, check_fields, open_manifest
-from backends.lsa import Lsa, LsaOptions, Matrix
+from backends.index import IndexFault, IndexSettings, check_fields, open_manifest
+from backends.lsa import Lsa, LsaOptions, Matrix, has_words
 from backends.passing import Passing, write_keywords
 from backends.schema import Document, Schema
 from backends.threads import Threads
@@ -116,6 +116,8 @@ class Vectors:
         held = schema.names("text", "keyword")
         check_fields(options.fields, held, "fields")
         texts = [document.words(options.fields or held) for document in documents]
+        if not any(map(has_words, texts)):
+            raise IndexFault("the documents have no words to embed")
         embedder, vectors = EMBEDDERS[options.embedder.kind].fit(texts, options.embedder)
         write(documents, schema, folder)
         write_keywords(documents, schema, folder)

@@ -230,11 +230,11 @@ def demo(
     port: Annotated[int, typer.Option(help="Port to serve on.")] = 50051,
 ) -> None:
     """Index the standard library's documentation, start three backends and Mixer, search, show the trace, serve."""
-    from mixer.demo import show
+    from mixer.demo import processes, show
 
     try:
         show.run(folder, query or [], once, port, console)
-    except (OSError, MixerError, show.DemoFailed) as error:
+    except (OSError, MixerError, processes.NotReady) as error:
         raise _failure(str(error)) from error
 
 

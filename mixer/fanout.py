@@ -53,7 +53,7 @@ async def ask(backend: Backend, call: Call) -> Reply:
         outcome, detail = Outcome.ERROR, str(error)
     except Exception as mistake:  # a plugged-in engine's bug costs its own answer only, and is loud
         log.exception("backend crashed", extra={"backend": call.backend})
-        outcome, detail = Outcome.ERROR, f"crashed with {type(mistake).__name__}"
+        outcome, hits, detail = Outcome.ERROR, None, f"crashed with {type(mistake).__name__}"
     if outcome is Outcome.OK and detail:
         outcome, hits, detail = Outcome.ERROR, None, f"garbage: {detail}"
     return Reply(call.backend, outcome, perf_counter() - began_s, hits, detail)

@@ -69,14 +69,14 @@ def dangling_references(raw: dict[str, Any]) -> Iterator[Fault]:
     """Names that refer to nothing. Reads the raw tree, so that other faults do not hide these."""
     backends, models, mixes = (_mapping(raw.get(key)) for key in ("backends", "models", "mixes"))
     default = _mapping(raw.get("server")).get("default_mix", "default")
-    if mixes and default not in mixes:
+    if mixes and _dangles(default, mixes):
         yield Fault("server.default_mix", _unknown("mix", default, mixes))
     for name, mix in ((name, _mapping(mix)) for name, mix in mixes.items()):
         where, members = f"mixes.{name}", _mapping(mix.get("backends"))
         for member in members:
             if member not in backends:
                 yield Fault(f"{where}.backends.{member}", _unknown("backend", member, backends))
-        if mix.get("model") and mix["model"] not in models:
+        if mix.get("model") and _dangles(mix["model"], models):
             yield Fault(f"{where}.model", _unknown("model", mix["model"], models))
         yield from _dangling_features(mix.get("features"), f"{where}.features", members)
 
@@ -86,11 +86,16 @@ def _dangling_features(features: object, where: str, members: dict[str, Any]) ->
     for place, feature in enumerate(features if isinstance(features, list) else []):
         declared = _mapping(feature)
         backend, name = declared.get("backend"), declared.get("name")
-        if backend is not None and backend not in members:
+        if _dangles(backend, members):
             yield Fault(f"{where}.{place}.backend", _unknown("backend of this mix", backend, members))
         if isinstance(name, str) and name in seen:
             yield Fault(f"{where}.{place}.name", f"{name!r} is declared twice")
         seen.add(name if isinstance(name, str) else None)
+
+
+def _dangles(name: object, known: dict[str, Any]) -> bool:
+    """Whether this is a name that refers to nothing; what is no text at all is another fault."""
+    return isinstance(name, str) and name not in known
 
 
 def _mapping(value: object) -> dict[str, Any]:

@@ -41,17 +41,14 @@ class Merge:
         lists = [_Listed.of(reply, self._members[reply.backend].limit) for reply in replies]
         ids = sorted(set().union(*(listed.ids for listed in lists)))
         place = {id_: row for row, id_ in enumerate(ids)}
-        shape = (len(replies), len(ids))
+        shape = (len(lists), len(ids))
         ranks, scores = np.zeros(shape, np.int32), np.full(shape, np.nan)
         normalized = np.full(shape, np.nan)
-        rows = [np.fromiter(map(place.__getitem__, listed.ids), np.intp, len(listed.ids)) for listed in lists]
-        drops: list[Drop] = []
+        rows = [np.fromiter(map(place.__getitem__, lst.ids), np.intp, len(lst.ids)) for lst in lists]
         for b, (listed, row) in enumerate(zip(lists, rows, strict=True)):
-            first = _first_of_each(row)
-            ranks[b, row[first]] = np.arange(1, len(first) + 1)
-            scores[b, row[first]] = listed.scores[first]
+            ranks[b, row] = np.arange(1, len(row) + 1)
+            scores[b, row] = listed.scores
             normalized[b] = self._normalize(scores[b], self._members[listed.backend].bounds)
-            drops.extend(listed.drops(len(row) - len(first)))
         fused = self._fuse(ranks, normalized)
         return Candidates(
             ids=ids,
@@ -63,7 +60,7 @@ class Merge:
             prior=np.argsort(-fused, kind="stable"),
             numbers=_first_known_numbers(lists, rows, len(ids)),
             texts=_first_known_texts(lists, rows, len(ids)),
-            drops=tuple(drops),
+            drops=tuple(drop for listed in lists for drop in listed.drops),
         )
 
     def _fuse(self, ranks: NDArray[np.int32], normalized: FloatColumn) -> FloatColumn:
@@ -81,36 +78,41 @@ class Merge:
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """One reply's hits within its limit, scores that are not finite made missing."""
+    """One reply's hits within its limit, each document once, scores that are not finite made missing."""
 
     backend: str
-    hits: Hits
     ids: list[str]
     scores: FloatColumn
-    over_limit: int
-    non_finite: int
+    numbers: Mapping[str, FloatColumn]
+    texts: Mapping[str, TextColumn]
+    drops: tuple[Drop, ...]
 
     @classmethod
     def of(cls, reply: Reply, limit: int) -> _Listed:
         hits = reply.hits or _NO_HITS
-        scores = hits.scores[:limit]
-        finite = np.isfinite(scores)
         over = max(len(hits) - limit, 0)
-        kept = np.where(finite, scores, np.nan)
-        return cls(reply.backend, hits, hits.ids[:limit], kept, over, int((~finite).sum()))
-
-    def drops(self, repeats: int) -> list[Drop]:
-        """What of this reply does not appear, or not as it was sent."""
-        counts = {"over_limit": self.over_limit, "repeated": repeats, "score_not_finite": self.non_finite}
-        return [Drop(reason, count, self.backend) for reason, count in counts.items() if count]
+        ids, scores = (hits.ids[:limit], hits.scores[:limit]) if over else (hits.ids, hits.scores)
+        finite = np.isfinite(scores)
+        repeated = len(ids) - len(set(ids))
+        counts = {"over_limit": over, "repeated": repeated, "score_not_finite": int((~finite).sum())}
+        keep = _first_of_each(ids) if repeated else slice(len(ids))
+        return cls(
+            backend=reply.backend,
+            ids=np.array(ids, object)[keep].tolist() if repeated else ids,
+            scores=np.where(finite, scores, np.nan)[keep],
+            numbers={name: column[keep] for name, column in hits.numbers.items()},
+            texts={name: np.array(column, object)[keep] for name, column in hits.texts.items()},
+            drops=tuple(Drop(reason, count, reply.backend) for reason, count in counts.items() if count),
+        )
 
 
 _NO_HITS = Hits([], np.empty(0))
 
 
-def _first_of_each(rows: IntColumn) -> IntColumn:
-    """Places at which a row number stands for the first time, in order."""
-    return np.sort(np.unique(rows, return_index=True)[1])
+def _first_of_each(ids: Sequence[str]) -> IntColumn:
+    """Places at which an id stands for the first time, in order."""
+    last = {id_: place for place, id_ in zip(range(len(ids) - 1, -1, -1), reversed(ids), strict=True)}
+    return np.sort(np.fromiter(last.values(), np.intp, len(last)))
 
 
 def _vote_groups(members: Mapping[str, MixBackendSettings]) -> list[list[int]]:
@@ -156,23 +158,22 @@ def _first_known_numbers(
     lists: Sequence[_Listed], rows: Sequence[IntColumn], n: int
 ) -> dict[str, FloatColumn]:
     """Numeric columns (n,), each value from the first backend (in the mix's order) that knows it."""
-    columns: dict[str, FloatColumn] = {}
+    names = list(dict.fromkeys(name for listed in lists for name in listed.numbers))
+    known = np.full((len(names), n), np.nan)
     for listed, row in zip(reversed(lists), reversed(rows), strict=True):
-        for name, values in listed.hits.numbers.items():
-            column = columns.setdefault(name, np.full(n, np.nan))
-            sent = values[: len(row)]
-            known = np.isfinite(sent)
-            column[row[known][::-1]] = sent[known][::-1]
-    return columns
+        if not listed.numbers:
+            continue
+        at = np.ix_(np.array([names.index(name) for name in listed.numbers]), row)
+        sent = np.array(list(listed.numbers.values()))
+        known[at] = np.where(np.isfinite(sent), sent, known[at])
+    return dict(zip(names, known, strict=True))
 
 
 def _first_known_texts(lists: Sequence[_Listed], rows: Sequence[IntColumn], n: int) -> dict[str, TextColumn]:
     """Text columns (n,), each value from the first backend (in the mix's order) that knows it."""
     columns: dict[str, TextColumn] = {}
     for listed, row in zip(reversed(lists), reversed(rows), strict=True):
-        for name, values in listed.hits.texts.items():
+        for name, sent in listed.texts.items():
             column = columns.setdefault(name, np.full(n, "", object))
-            sent = np.array(values[: len(row)], object)
-            known = sent != ""
-            column[row[known][::-1]] = sent[known][::-1]
+            column[row] = np.where(sent != "", sent, column[row])
     return columns

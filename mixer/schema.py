@@ -28,7 +28,7 @@ TextMeasure = Literal[
 class FeatureBase(BaseModel):
     """What every feature declares besides its source."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
     dtype: Literal["float", "category"] = "float"

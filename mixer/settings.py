@@ -26,9 +26,9 @@ from mixer.schema import Feature
 
 
 class Frozen(BaseModel):
-    """Base of the tree: frozen, and an unknown key is a fault."""
+    """Base of the tree: frozen; an unknown key is a fault, and so is a number that is not finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _beside_the_file(path: Path, info: ValidationInfo) -> Path:

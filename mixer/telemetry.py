@@ -1,6 +1,7 @@
 """Where telemetry goes: the only file that imports OpenTelemetry's SDK. Standard OTEL_* variables set it up.
 
-Without an endpoint nothing is exported and nothing waits. A collector that is down, slow or full costs a counted drop.
+Without an endpoint no span is made; a caller's trace context still reaches the backends.
+A collector that is down, slow or full costs a counted drop.
 """
 
 from __future__ import annotations
@@ -33,12 +34,14 @@ _SHUTDOWN_S = 5.0
 class Telemetry:
     """Tracing of one process, from its start to its end."""
 
-    def __init__(self, provider: TracerProvider) -> None:
-        """Takes the provider that is to be shut down at the end."""
+    def __init__(self, provider: TracerProvider | None = None) -> None:
+        """Takes the provider that is to be shut down at the end, where there is one."""
         self._provider = provider
 
     def shutdown(self) -> None:
         """Send what is left, but not for long: an exporter that hangs is left behind. Call it off the event loop."""
+        if self._provider is None:
+            return
         ending = threading.Thread(target=self._provider.shutdown, daemon=True)
         ending.start()
         ending.join(_SHUTDOWN_S)
@@ -46,17 +49,14 @@ class Telemetry:
 
 def start(service_name: str, metrics: Metrics, exporter: SpanExporter | None = None) -> Telemetry:
     """Set up tracing for this process; `exporter` stands in for the one that the environment names."""
-    resource = Resource.create(
-        {
-            "service.name": os.environ.get("OTEL_SERVICE_NAME", service_name),
-            "service.version": version("mixer"),
-        }
-    )
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     exporter = exporter or _exporter(os.environ)
-    if exporter:
-        provider.add_span_processor(CountedBatches(exporter, metrics))
-        sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    if exporter is None:
+        return Telemetry()
+    name = os.environ.get("OTEL_SERVICE_NAME", service_name)
+    resource = Resource.create({"service.name": name, "service.version": version("mixer")})
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    provider.add_span_processor(CountedBatches(exporter, metrics))
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     trace.set_tracer_provider(provider)
     return Telemetry(provider)
 

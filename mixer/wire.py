@@ -155,23 +155,23 @@ def response_from(
 def _hits(answer: Answer, shown: tuple[str, ...], rows: list[int]) -> list[pb.Hit]:
     candidates, page = answer.candidates, answer.page
     prior = candidates.prior.argsort()
-    ranks, scores = candidates.ranks.T.tolist(), candidates.scores.T.tolist()
+    ranks, scores = candidates.ranks[:, rows].T.tolist(), candidates.scores[:, rows].T.tolist()
     return [
         pb.Hit(
             id=candidates.ids[row],
-            rank=page.offset + place,
+            rank=page.offset + place + 1,
             score=float(answer.scores.values[row]),
             fused_score=float(candidates.fused[row]),
             fused_rank=int(prior[row]) + 1,
             fields=_fields(answer, shown, row),
             sources=[
                 pb.Source(backend=name, rank=rank, score=score)
-                for name, rank, score in zip(candidates.backends, ranks[row], scores[row], strict=True)
+                for name, rank, score in zip(candidates.backends, ranks[place], scores[place], strict=True)
                 if rank
             ],
             pinned=row in page.pinned,
         )
-        for place, row in enumerate(rows, 1)
+        for place, row in enumerate(rows)
     ]
 
 

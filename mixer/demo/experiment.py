@@ -1,7 +1,7 @@
 """Trains the model that the demo ships, and measures it honestly: folds by need, intervals, every backend beside it.
 
-    python -m mixer.demo.experiment train
-    python -m mixer.demo.experiment evaluate
+python -m mixer.demo.experiment train
+python -m mixer.demo.experiment evaluate
 """
 
 from __future__ import annotations

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rich.console import Console
 
 import models
@@ -24,20 +18,18 @@ from mixer import terminal
 from mixer.client import MixerClient
 from mixer.demo import corpus
 from mixer.demo.collector import Collector, tree
+from mixer.demo.processes import NotReady, backend, free_port, mixer
 from mixer.server import SERVICE
 
 HERE = Path(__file__).parent
 MODEL = Path(str(models.__file__)).parent / "demo" / "ranker"
 BACKENDS = {"lexical": "tantivy", "semantic": "vectors", "symbols": "sqlite"}
 QUESTIONS = ("read a csv file into dicts", "run a command with a timeout", "lru cache decorator")
+_MADE_BY = f"{platform.python_version()}-{version('mixer')}"
+"""What is on disk is used again only by the interpreter and the Mixer that made it."""
 _ROOT = f"{SERVICE}/Search"
-_START_S = 60.0
 _STAGE_SPANS = 7
 _SPANS = _STAGE_SPANS + 2 * len(BACKENDS)
-
-
-class DemoFailed(Exception):
-    """A part of the demo did not come up; the message says where to look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +42,11 @@ class Stage:
     @property
     def documents(self) -> Path:
         """The corpus of this interpreter."""
-        return self.folder / f"docs-{platform.python_version()}.jsonl"
+        return self.folder / f"docs-{_MADE_BY}.jsonl"
 
     def index(self, name: str) -> Path:
         """The folder of one backend's index."""
-        return self.folder / f"{name}-{platform.python_version()}"
+        return self.folder / f"{name}-{_MADE_BY}"
 
     @property
     def settings(self) -> Path:
@@ -63,7 +55,7 @@ class Stage:
 
 
 def run(folder: Path, queries: Sequence[str], once: bool, port: int, console: Console) -> None:
-    """Show it all, then serve until interrupted. Raises: DemoFailed, MixerError, OSError."""
+    """Show it all, then serve until interrupted. Raises: NotReady, MixerError, OSError."""
     stage = prepare(folder, port, console)
     with served(stage) as collector:
         for query in queries or QUESTIONS:
@@ -98,14 +90,6 @@ def prepare(folder: Path, port: int, console: Console, model: Path = MODEL) -> S
     return stage
 
 
-def free_port() -> int:
-    """A port of the loopback that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def _index(stage: Stage, name: str, console: Console) -> None:
     folder = stage.index(name)
     if (folder / "index.json").exists():
@@ -113,7 +97,7 @@ def _index(stage: Stage, name: str, console: Console) -> None:
     with console.status(f"indexing {name} ({BACKENDS[name]})"):
         report = build.build(build.Definition.load(HERE / f"{name}.yaml"), stage.documents, folder)
     if not report.published:
-        raise DemoFailed(
+        raise NotReady(
             f"{len(report.bad_lines)} documents cannot be indexed; the first: {report.bad_lines[0]}"
         )
     console.print(f"{name}: {report.indexed} documents in a {BACKENDS[name]} index", highlight=False)
@@ -128,51 +112,9 @@ def served(stage: Stage) -> Iterator[Collector]:
         for name, kind in BACKENDS.items():
             config = stage.folder / f"{name}.yaml"
             config.write_text(f"kind: {kind}\nindex: {stage.index(name).name}\n", encoding="utf-8")
-            listen = f"127.0.0.1:{stage.ports[name]}"
-            command = ["-m", "backends", "serve", "--config", str(config), "--listen", listen, "--name", name]
-            stack.enter_context(_process(stage, name, command, collector))
-        command = ["-m", "mixer", "serve", "--config", str(stage.settings)]
-        stack.enter_context(_process(stage, "mixer", command, collector))
+            stack.enter_context(backend(name, config, stage.ports[name], stage.folder, collector.environment))
+        stack.enter_context(mixer(stage.settings, stage.ports["mixer"], stage.folder, collector.environment))
         yield collector
-
-
-@contextmanager
-def _process(stage: Stage, name: str, command: Sequence[str], collector: Collector) -> Iterator[None]:
-    """One process, ready to answer; its log goes to a file beside the indexes."""
-    log = stage.folder / f"{name}.log"
-    environment = {
-        **os.environ,
-        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
-        "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
-        "OTEL_EXPORTER_OTLP_INSECURE": "true",
-        "OTEL_SERVICE_NAME": name,
-    }
-    with log.open("w") as output:
-        process = subprocess.Popen(  # noqa: S603
-            [sys.executable, *command], stdout=output, stderr=subprocess.STDOUT, env=environment
-        )
-        try:
-            _wait_until_ready(process, stage.ports[name], name, log)
-            yield
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int, name: str, log: Path) -> None:
-    deadline_s = time.monotonic() + _START_S
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        while time.monotonic() < deadline_s and process.poll() is None:
-            try:
-                answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=1.0, wait_for_ready=True)
-            except grpc.RpcError:
-                continue
-            if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                return
-            time.sleep(0.1)
-    tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-5:])
-    raise DemoFailed(f"{name} did not become ready; {log} ends with:\n{tail}")
 
 
 def ask(query: str, target: str, collector: Collector, console: Console) -> None:

@@ -149,6 +149,23 @@ def test_references_follow_imports_and_literals(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+class _Hidden:
+    def suffix(self) -> None: ...
+
+
+class Pure(_Hidden): ...
+
+
+class Concrete(Pure): ...
+
+
+def test_members_of_a_hidden_base_go_to_the_first_public_class() -> None:
+    """A subclass does not claim what its public base already offers from behind the scenes."""
+    things = [corpus._Thing(cls.__name__, __name__, "class", cls) for cls in (Pure, Concrete)]
+    members = [member.path for thing in things for member in corpus._members(thing, {Pure, Concrete})]
+    assert members == ["Pure.suffix"]
+
+
 @pytest.mark.parametrize(
     ("doc", "signature", "rest"),
     [
