@@ -12,6 +12,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from backends import BackendSettings, open_backend, service
+from backends.index import IndexFault
 from mixer import telemetry
 from mixer.faults import describe
 from mixer.metrics import Metrics
@@ -30,9 +31,9 @@ def _group() -> None:
 
 @app.command()
 def serve(
-    config: Annotated[
-        Path, typer.Option(exists=True, dir_okay=False, help="YAML of one engine: kind, index …")
-    ],
+    config: Annotated[Path | None, typer.Option(help="YAML of one engine: kind, index …")] = None,
+    kind: Annotated[str, typer.Option(help="In place of a file: the engine, with its defaults.")] = "",
+    index: Annotated[Path | None, typer.Option(help="In place of a file: the index folder.")] = None,
     listen: Annotated[
         str, typer.Option(help="host:port for gRPC; port 0 takes a free one.")
     ] = "0.0.0.0:50061",
@@ -42,16 +43,30 @@ def serve(
 ) -> None:
     """Serve one engine over gRPC until SIGTERM."""
     telemetry.start_logging("info")
+    settings = _settings(config) if config else _read({"kind": kind, "index": index}, "options", Path())
+    listening = Listening(address=listen, admin=admin, concurrent_calls=256, drain_s=drain_s)
+    try:
+        run_loop(_serve(settings, listening, name))
+    except (OSError, IndexFault) as error:
+        raise SystemExit(str(error)) from error
+
+
+def _settings(config: Path) -> BackendSettings:
     try:
         raw = yaml.safe_load(config.read_text(encoding="utf-8"))
-        adapter: TypeAdapter[BackendSettings] = TypeAdapter(BackendSettings)
-        settings = adapter.validate_python(raw, context={"folder": config.parent})
-    except (ValidationError, yaml.YAMLError) as error:
-        faults = describe(error) if isinstance(error, ValidationError) else ()
-        lines = [f"{config}: {fault.path}: {fault.message}" for fault in faults] or [f"{config}: is not YAML"]
+    except (OSError, yaml.YAMLError) as error:
+        raise SystemExit(f"{config}: {error}") from error
+    return _read(raw, str(config), config.parent)
+
+
+def _read(raw: object, source: str, folder: Path) -> BackendSettings:
+    """Settings of one engine; a relative index starts at the folder."""
+    adapter: TypeAdapter[BackendSettings] = TypeAdapter(BackendSettings)
+    try:
+        return adapter.validate_python(raw, context={"folder": folder})
+    except ValidationError as error:
+        lines = [f"{source}: {fault.path}: {fault.message}" for fault in describe(error)]
         raise SystemExit("\n".join(lines)) from error
-    listening = Listening(address=listen, admin=admin, concurrent_calls=256, drain_s=drain_s)
-    run_loop(_serve(settings, listening, name))
 
 
 async def _serve(settings: BackendSettings, listening: Listening, name: str) -> None:

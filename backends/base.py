@@ -92,7 +92,8 @@ class Hits:
             return "an id is empty"
         if len(self.scores) != n:
             return f"{len(self.scores)} scores for {n} ids"
-        sizes = {name: len(column) for name, column in (*self.numbers.items(), *self.texts.items())}
+        sizes = {name: len(column) for name, column in self.numbers.items()}
+        sizes |= {name: len(column) for name, column in self.texts.items()}
         wrong = next((name for name, size in sizes.items() if size != n), None)
         return None if wrong is None else f"{sizes[wrong]} values of one field for {n} ids"
 

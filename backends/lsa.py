@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ _COMMON_SHARE = 0.2
 class LsaOptions(EngineSettings):
     """What an embedder is fitted with."""
 
-    kind: Literal["lsa"] = "lsa"
+    kind: Literal["lsa", "projection"] = "lsa"
     dimensions: PositiveInt = 128
     word_features: PositiveInt = 50_000
     """The most frequent words and pairs that count."""
@@ -59,10 +59,9 @@ class Lsa:
         self._projection = projection
 
     @classmethod
-    def fit(cls, texts: Sequence[str], options: LsaOptions) -> tuple[Lsa, Matrix]:
+    def fit(cls, texts: Sequence[str], options: LsaOptions) -> tuple[Self, Matrix]:
         """An embedder and the vectors (texts, dimensions) of the texts it was fitted to."""
         from scipy import sparse
-        from sklearn.utils.extmath import randomized_svd
 
         words, counts = _counted(texts, _words)
         pieces, held = _counted(words, _pieces_of)
@@ -71,13 +70,21 @@ class Lsa:
         parts = _weighed(pieces, counts @ held, options.piece_features)
         matrix = sparse.hstack([terms.matrix, parts.matrix], format="csr", dtype=np.float32)
         dimensions = min(options.dimensions, *matrix.shape)
-        _, _, components = randomized_svd(matrix, dimensions, n_iter=_ITERATIONS, random_state=0)
-        projection = np.ascontiguousarray(components.T, dtype=np.float32)
+        projection = np.ascontiguousarray(cls.directions(matrix, dimensions), dtype=np.float32)
         embedder = cls([terms.names, parts.names], np.concatenate([terms.idf, parts.idf]), projection)
         return embedder, _unit(matrix @ projection)
 
+    @staticmethod
+    def directions(matrix: Any, dimensions: int) -> Matrix:
+        """What a (sparse) row of features is pressed by: (features, dimensions)."""
+        from sklearn.utils.extmath import randomized_svd
+
+        _, _, components = randomized_svd(matrix, dimensions, n_iter=_ITERATIONS, random_state=0)
+        directions: Matrix = components.T
+        return directions
+
     @classmethod
-    def load(cls, folder: Path) -> Lsa:
+    def load(cls, folder: Path) -> Self:
         """Open what `save` wrote."""
         features = json.loads((folder / "features.json").read_text(encoding="utf-8"))
         return cls(

@@ -14,6 +14,7 @@ import gzip
 import json
 import math
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,10 +131,13 @@ def read(source: Path, schema: Schema, progress: Progress | None = None) -> Iter
 def _lines(source: Path, progress: Progress | None) -> Iterator[bytes]:
     total = source.stat().st_size
     with source.open("rb") as raw, _unpacked(raw, source) as lines:
-        for count, line in enumerate(lines):
-            yield line
-            if progress and count % 256 == 0:
-                progress(raw.tell(), total)
+        try:
+            for count, line in enumerate(lines):
+                yield line
+                if progress and count % 256 == 0:
+                    progress(raw.tell(), total)
+        except (EOFError, zlib.error) as error:
+            raise OSError(f"{source} is not whole: its compression is broken") from error
     if progress:
         progress(total, total)
 

@@ -120,21 +120,15 @@ class _Asked:
     @classmethod
     def of(cls, text: str, every: bool, common: Set[str]) -> _Asked:
         """`every` demands every word, the `common` ones too."""
-        text = text[:_QUERY_CHARS].replace("\0", " ").casefold()
-        pieces = text.split()[:_QUERY_WORDS]
-        bare = [] if every else [word for piece in pieces if (word := piece.strip(_PUNCTUATION))]
-        joints = ("", ".", "_") if 1 < len(pieces) <= _JOINED_WORDS else ()
-        wholes = [text.strip(), *(joint.join(pieces) for joint in joints)]
+        text = text[:_QUERY_CHARS].replace("\0", " ")
+        pieces = text.casefold().split()[:_QUERY_WORDS]
         share = 1 / max(len(pieces), 1)
-        return cls(
-            _expression(text, every, common),
-            dict.fromkeys(bare, share) | dict.fromkeys(wholes, 1.0),
-            {
-                start: s
-                for start, s in ((*((w, share) for w in bare[-1:]), (wholes[0], 1.0)))
-                if len(start) > 1
-            },
-        )
+        joints = ("", ".", "_") if 1 < len(pieces) <= _JOINED_WORDS else ()
+        wholes = [text.strip().casefold(), *(joint.join(pieces) for joint in joints)]
+        bare = [] if every else [word for piece in pieces if (word := piece.strip(_PUNCTUATION))]
+        symbols = dict.fromkeys(bare, share) | dict.fromkeys(wholes, 1.0)
+        prefixes = {start: symbols[start] for start in (*bare[-1:], wholes[0]) if len(start) > 1}
+        return cls(_expression(text, every, common), symbols, prefixes)
 
 
 def _expression(text: str, every: bool, common: Set[str]) -> str:
@@ -145,7 +139,7 @@ def _expression(text: str, every: bool, common: Set[str]) -> str:
         quoted[words[-1]] += "*"
     if every:
         return " AND ".join(quoted.values())
-    telling = [quoted[word] for word in words if word not in common]
+    telling = [quoted[word] for word in words if word.lower() not in common]
     return " OR ".join(telling or quoted.values())
 
 
