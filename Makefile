@@ -6,7 +6,7 @@ PROTOS := protos/backends/v1/backend.proto protos/mixer/v1/mixer.proto
 READY := $(VENV)/.ready
 LOCK := --universal --generate-hashes --no-emit-find-links --no-emit-index-url --no-header
 
-.PHONY: help demo test check bench integration format protos lock demo-model eval-demo eval-msrd clean
+.PHONY: help demo test check bench integration format protos docs lock demo-model eval-demo eval-msrd
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -29,6 +29,7 @@ check: $(READY) ## Lint, types, generated code fresh
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m tests.check.generated $(PROTOS)
+	$(BIN)/python -m tests.check.readme
 	$(BIN)/buf lint protos
 	$(BIN)/hadolint Dockerfile
 
@@ -54,6 +55,9 @@ format: $(READY) ## Format and fix what can be fixed
 
 protos: $(READY) ## Generate Python from the .proto files
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
+
+docs: $(READY) ## Write the catalogue's tables into README.md
+	$(BIN)/python -m tests.check.readme --write
 
 lock: ## Renew the lock files from pyproject.toml
 	$(BIN)/uv pip compile -q $(LOCK) pyproject.toml -o requirements.lock

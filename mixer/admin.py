@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import socketserver
 import threading
 from collections.abc import Callable, Iterable
@@ -12,11 +13,18 @@ from prometheus_client import make_wsgi_app
 
 from mixer.metrics import Metrics
 
+_POLL_S = 0.1
+"""How often the thread looks whether it shall stop."""
+
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 
 class _Threaded(socketserver.ThreadingMixIn, WSGIServer):
     daemon_threads = True
+
+
+class _ThreadedV6(_Threaded):
+    address_family = socket.AF_INET6
 
 
 class _Silent(WSGIRequestHandler):
@@ -34,10 +42,11 @@ class Admin:
         self._server: WSGIServer | None = None
 
     def start(self, address: str) -> int:
-        """Listen on `host:port`; returns the port. Raises: OSError."""
+        """Listen on `host:port`, an IPv6 host in brackets; returns the port. Raises: OSError."""
         host, _, port = address.rpartition(":")
-        self._server = make_server(host, int(port), self._answer, _Threaded, _Silent)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        server = _ThreadedV6 if host.startswith("[") else _Threaded
+        self._server = make_server(host.strip("[]"), int(port), self._answer, server, _Silent)
+        threading.Thread(target=self._server.serve_forever, args=(_POLL_S,), daemon=True).start()
         return self._server.server_port
 
     def stop(self) -> None:

@@ -18,13 +18,13 @@ class Kind(StrEnum):
 
 
 LABELS = {
-    "grpc_type": "call types of gRPC: unary, server_stream, client_stream, bidi_stream",
+    "grpc_type": "call types of gRPC: unary, or unknown",
     "grpc_service": "services that the server registers, or unknown",
     "grpc_method": "methods that the server registers, or unknown",
     "grpc_code": "status codes of gRPC",
     "mix": "configured mixes",
     "stage": "stages of the pipeline",
-    "error": "classes of request errors, or unexpected",
+    "error": "classes of request errors, cancelled, or unexpected",
     "backend": "configured backends",
     "outcome": "outcomes of a backend: ok, timeout, error, refused, cancelled, skipped",
     "reason": "reasons listed in code",
@@ -142,9 +142,9 @@ ATTRIBUTES = (
     Attribute("rpc.system.name", "string", _RPCS, "Always grpc."),
     Attribute("rpc.method", "string", _RPCS, "Service and method."),
     Attribute("rpc.response.status_code", "string", _RPCS, "The gRPC status by name."),
-    Attribute("server.address", "string", _RPCS, "Host of the called backend."),
-    Attribute("server.port", "int", _RPCS, "Port of the called backend."),
-    Attribute("error.type", "string", _RPCS, "Why it failed; absent where it did not."),
+    Attribute(
+        "error.type", "string", f"{_RPCS}, {_RETRIEVE}, {_STAGES}", "Why it failed; absent where it did not."
+    ),
     Attribute("mixer.mix", "string", _ROOT, "The mix that answered."),
     Attribute("mixer.query_id", "string", _ROOT, "The answer's query id."),
     Attribute("mixer.query.hash", "string", _ROOT, "Keyed hash of the query (telemetry.query: hash)."),
@@ -153,7 +153,7 @@ ATTRIBUTES = (
     Attribute("mixer.filters", "int", _ROOT, "Filters in the request."),
     Attribute("mixer.page.size", "int", _ROOT, "Hits asked for."),
     Attribute("mixer.page.offset", "int", _ROOT, "Hits skipped."),
-    Attribute("mixer.hits", "int", _ROOT, "Hits served."),
+    Attribute("mixer.hits", "int", f"{_ROOT}, arrange", "Hits served."),
     Attribute("mixer.candidates", "int", f"{_ROOT}, merge", "Distinct candidates."),
     Attribute("mixer.ranker", "string", f"{_ROOT}, rank", "Whose order stands: model or fused."),
     Attribute("mixer.model.name", "string", f"{_ROOT}, rank", "The model that ranked, or would have."),
@@ -164,7 +164,7 @@ ATTRIBUTES = (
     Attribute("mixer.degraded_reasons", "string[]", _ROOT, "What was lacking."),
     Attribute("mixer.latency_bucket", "string", _ROOT, "The answer's time, by a step of a ladder."),
     Attribute("mixer.added_ms", "double", _ROOT, "The answer's time less the slowest backend's."),
-    Attribute("mixer.backends.asked", "int", f"{_ROOT}, fan_out", "Backends asked."),
+    Attribute("mixer.backends.asked", "int", f"{_ROOT}, plan, fan_out", "Backends asked."),
     Attribute("mixer.backends.ok", "int", f"{_ROOT}, fan_out", "Backends that answered."),
     Attribute("mixer.backend.*.outcome", "string", _ROOT, "How asking it ended."),
     Attribute("mixer.backend.*.elapsed_ms", "double", _ROOT, "Time until that was known."),

@@ -16,6 +16,9 @@ from mixer.values import Answer, Candidates, Features, ModelRef, Outcome, Page, 
 
 Attributes = dict[str, Any]
 
+_FOREIGN_CHARS = 128
+"""Kept of a text that a backend sent."""
+
 
 class Redactor:
     """How the user's words may appear in telemetry."""
@@ -50,9 +53,7 @@ def of_request(request: Request, redactor: Redactor) -> Attributes:
 def of_answer(answer: Answer, elapsed_s: float, added_s: float) -> Attributes:
     """What the root span and the log line say of a whole answer; who answered comes last, so that it is kept."""
     reasons = answer.degraded_reasons
-    per_backend = {key: value for reply in answer.replies for key, value in _of_backend(reply).items()}
     return {
-        **per_backend,
         **_of_replies(answer.replies),
         "mixer.page.offset": answer.page.offset,
         "mixer.hits": len(answer.page.rows),
@@ -65,7 +66,8 @@ def of_answer(answer: Answer, elapsed_s: float, added_s: float) -> Attributes:
     }
 
 
-def _of_backend(reply: Reply) -> Attributes:
+def of_backend(reply: Reply) -> Attributes:
+    """One backend's answer, on the root span; said as it comes, for requests that fail later too."""
     prefix = f"mixer.backend.{reply.backend}"
     return {
         f"{prefix}.outcome": reply.outcome.value,
@@ -81,9 +83,9 @@ def of_reply(reply: Reply) -> Attributes:
         "mixer.backend.hits": 0 if reply.hits is None else len(reply.hits),
     }
     if reply.index.version:
-        attributes["mixer.backend.index_version"] = reply.index.version
+        attributes["mixer.backend.index_version"] = reply.index.version[:_FOREIGN_CHARS]
     if reply.index.server_version:
-        attributes["mixer.backend.server_version"] = reply.index.server_version
+        attributes["mixer.backend.server_version"] = reply.index.server_version[:_FOREIGN_CHARS]
     return attributes
 
 

@@ -15,13 +15,24 @@ from mixer.schema import (
     BackendFeature,
     ContextFeature,
     Feature,
+    FirstFeature,
     MixFeature,
     NumberFeature,
     NumberInQueryFeature,
     QueryFeature,
     TextFeature,
 )
-from mixer.text import Overlap, QueryWords, any_of, coverage, field_coverage, weighted_coverage
+from mixer.text import (
+    Overlap,
+    QueryWords,
+    any_of,
+    coverage,
+    field_coverage,
+    field_pair_coverage,
+    greatest,
+    pair_coverage,
+    weighted_coverage,
+)
 from mixer.values import Candidates, Features, Plan, Request
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
@@ -45,7 +56,8 @@ class MakeFeatures:
         facts = Facts(plan.request, candidates)
         matrix = np.empty((len(candidates), len(self._declared)))
         for place, feature in enumerate(self._declared):
-            matrix[:, place] = _COLUMNS[type(feature)](feature, facts)
+            column = _COLUMNS[type(feature)](feature, facts)
+            matrix[:, place] = _relative(column) if feature.relative else column
         missing = np.isnan(matrix)
         outside = (matrix < self._low) | (matrix > self._high)
         blank = missing | outside
@@ -132,11 +144,25 @@ def _text(feature: TextFeature, facts: Facts) -> FloatColumn:
     return _MEASURES[feature.measure]([facts.overlap(field) for field in feature.fields])
 
 
+def _first(feature: FirstFeature, facts: Facts) -> FloatColumn | float:
+    if not len(facts.candidates):
+        return np.nan
+    return facts.overlap(feature.field).text.share_of(int(facts.candidates.prior[0]))
+
+
 def _context(feature: ContextFeature, facts: Facts) -> float:
     value = facts.request.context.get(feature.key)
     if isinstance(value, str):
         return float(feature.levels.index(value)) if value in feature.levels else np.nan
     return np.nan if value is None or feature.levels else float(value)
+
+
+def _relative(column: FloatColumn | float) -> FloatColumn:
+    """The column as shares of its greatest value; missing where nothing is above 0."""
+    values = np.atleast_1d(np.asarray(column, np.float64))
+    known = values[np.isfinite(values)]
+    top = float(known.max()) if len(known) else 0.0
+    return values / top if top > 0 else np.full(len(values), np.nan)
 
 
 _COLUMNS: Mapping[type, Callable[[Any, Facts], FloatColumn | float]] = {
@@ -146,6 +172,7 @@ _COLUMNS: Mapping[type, Callable[[Any, Facts], FloatColumn | float]] = {
     NumberInQueryFeature: _number_in_query,
     QueryFeature: _query,
     TextFeature: _text,
+    FirstFeature: _first,
     ContextFeature: _context,
 }
 
@@ -155,6 +182,11 @@ _MEASURES: Mapping[str, Callable[[Sequence[Overlap]], FloatColumn]] = {
     "field_coverage": field_coverage,
     "exact": lambda overlaps: any_of(overlaps, [o.exact for o in overlaps]),
     "starts_with_query": lambda overlaps: any_of(overlaps, [o.starts for o in overlaps]),
+    "inside_query": lambda overlaps: any_of(overlaps, [o.inside for o in overlaps]),
+    "pair_coverage": pair_coverage,
+    "field_pair_coverage": field_pair_coverage,
+    "similarity": lambda overlaps: greatest(overlaps, [o.similarity for o in overlaps]),
+    "letters": lambda overlaps: greatest(overlaps, [o.letters for o in overlaps]),
     "phrase": lambda overlaps: any_of(overlaps, [o.phrase for o in overlaps]),
     "last_word_prefix": lambda overlaps: any_of(overlaps, [o.last_word_prefix for o in overlaps]),
     "words": lambda overlaps: np.sum([o.words for o in overlaps], axis=0).astype(np.float64),

@@ -1,4 +1,4 @@
-"""Around every call of the server, outermost first: telemetry, errors, the limit on calls at once."""
+"""Around every call of the server, outermost first: telemetry, errors, the limit on calls at once, the message."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from time import perf_counter
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from opentelemetry import propagate, trace
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from mixer import catalogue
-from mixer.errors import Overloaded, RequestError
+from mixer.errors import InvalidRequest, Overloaded, RequestError, Violation
 from mixer.metrics import Metrics, exemplar
 from mixer.observe import event
 
@@ -29,6 +30,8 @@ Behavior = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
 
 _FAULTS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 """Statuses that make a server span an error; the others are the caller's."""
+_CLOCKS_APART_S = 0.01
+_MOST_VIOLATIONS, _MESSAGE_BYTES, _FIELD_BYTES = 8, 1024, 192
 _BY_STANDERS = ("grpc.health.", "grpc.reflection.")
 """Services that are counted but neither traced nor logged."""
 
@@ -61,18 +64,29 @@ class WatchCalls(Around):
         """Counts into these metrics."""
         self._metrics = metrics
         self._in_flight = metrics.gauge(catalogue.SERVER_IN_FLIGHT)
+        self._methods: dict[str, _Method] = {}
+        self._unknown = _Method(metrics, "unknown/unknown", "unknown")
+
+    async def intercept_service(
+        self, continuation: Continuation, details: grpc.HandlerCallDetails
+    ) -> Handler:
+        """A method that is not served is counted here, by no name of the caller's; gRPC answers for it."""
+        handler = await super().intercept_service(continuation, details)
+        if handler is None:
+            self._unknown.started.inc()
+            self._unknown.handled["UNIMPLEMENTED"].inc()
+        return handler
 
     def around(self, behavior: Behavior, details: grpc.HandlerCallDetails) -> Behavior:
         """See the class."""
-        method = details.method.lstrip("/")
+        method = self._method(details.method.lstrip("/"))
         parent = propagate.extract({pair[0]: pair[1] for pair in details.invocation_metadata or ()})
 
         async def watched(request: Any, context: grpc.aio.ServicerContext) -> Any:
-            call = _Call(self._metrics, method)
+            call = _Call(method)
             token = event.set(call.said)
             self._in_flight.inc()
-            bystander = method.startswith(_BY_STANDERS)
-            span: Span = trace.INVALID_SPAN if bystander else call.span(parent)
+            span: Span = trace.INVALID_SPAN if method.bystander else call.span(parent)
             with trace.use_span(
                 span, end_on_exit=True, record_exception=False, set_status_on_exception=False
             ):
@@ -82,7 +96,7 @@ class WatchCalls(Around):
                     code = _name_of(context.code())
                     return response
                 except asyncio.CancelledError:
-                    code = "CANCELLED" if (context.time_remaining() or 1) > 0 else "DEADLINE_EXCEEDED"
+                    code = "DEADLINE_EXCEEDED" if _expired(context) else "CANCELLED"
                     raise
                 except grpc.aio.AbortError:
                     code = _name_of(context.code())
@@ -90,49 +104,71 @@ class WatchCalls(Around):
                 finally:
                     self._in_flight.dec()
                     event.reset(token)
-                    call.end(span, code, log_line=not bystander)
+                    call.end(span, code)
 
         return watched
+
+    def _method(self, name: str) -> _Method:
+        """Only served methods get here, so that there are few."""
+        if name not in self._methods:
+            self._methods[name] = _Method(self._metrics, name, "unary")
+        return self._methods[name]
+
+
+class _Method:
+    """One method's metrics, bound once; every status counts from 0, so that the first failure is a rise."""
+
+    def __init__(self, metrics: Metrics, name: str, kind: str) -> None:
+        service, _, method = name.rpartition("/")
+        labels = {"grpc_type": kind, "grpc_service": service, "grpc_method": method}
+        self.name = name
+        self.bystander = name.startswith(_BY_STANDERS)
+        self.started = metrics.counter(catalogue.SERVER_STARTED, **labels)
+        self.seconds = metrics.histogram(catalogue.SERVER_SECONDS, **labels)
+        self.handled = {
+            code.name: metrics.counter(catalogue.SERVER_HANDLED, **labels, grpc_code=code.name)
+            for code in grpc.StatusCode
+        }
 
 
 @dataclass(slots=True)
 class _Call:
     """One call, from its start to its end."""
 
-    metrics: Metrics
-    method: str
+    method: _Method
     said: dict[str, Any]
     began_s: float
 
-    def __init__(self, metrics: Metrics, method: str) -> None:
-        self.metrics, self.method, self.said = metrics, method, {}
+    def __init__(self, method: _Method) -> None:
+        self.method, self.said = method, {}
         self.began_s = perf_counter()
-        metrics.counter(catalogue.SERVER_STARTED, **self._labels).inc()
-
-    @property
-    def _labels(self) -> dict[str, str]:
-        service, _, name = self.method.rpartition("/")
-        return {"grpc_type": "unary", "grpc_service": service, "grpc_method": name}
+        method.started.inc()
 
     def span(self, parent: Any) -> Span:
-        attributes = {"rpc.system.name": "grpc", "rpc.method": self.method}
-        return tracer.start_span(self.method, parent, SpanKind.SERVER, attributes)
+        name = self.method.name
+        attributes = {"rpc.system.name": "grpc", "rpc.method": name}
+        return tracer.start_span(name, parent, SpanKind.SERVER, attributes)
 
-    def end(self, span: Span, code: str, log_line: bool) -> None:
+    def end(self, span: Span, code: str) -> None:
         elapsed_s = perf_counter() - self.began_s
-        self.metrics.counter(catalogue.SERVER_HANDLED, **self._labels, grpc_code=code).inc()
-        self.metrics.histogram(catalogue.SERVER_SECONDS, **self._labels).observe(elapsed_s, exemplar())
+        self.method.handled[code].inc()
+        self.method.seconds.observe(elapsed_s, exemplar())
         if span.is_recording():
             span.set_attributes({**self.said, "rpc.response.status_code": code})
-            if code != "OK":
-                span.set_attribute("error.type", code)
             if code in _FAULTS:
+                span.set_attribute("error.type", code)
                 span.set_status(StatusCode.ERROR, code)
-        if log_line:
+        if not self.method.bystander:
             context = span.get_span_context()
             trace_id = trace.format_trace_id(context.trace_id) if context.is_valid else ""
-            said = {"trace_id": trace_id, "rpc.method": self.method, "rpc.response.status_code": code}
+            said = {"trace_id": trace_id, "rpc.method": self.method.name, "rpc.response.status_code": code}
             log.info("call", extra={**said, "elapsed_ms": round(elapsed_s * 1000, 3), **self.said})
+
+
+def _expired(context: grpc.aio.ServicerContext) -> bool:
+    """Whether a cancelled call ran out of time; the caller's clock may run out a little before ours."""
+    left_s = context.time_remaining()
+    return left_s is not None and left_s < _CLOCKS_APART_S
 
 
 def _name_of(code: object) -> str:
@@ -154,7 +190,8 @@ class AnswerErrors(Around):
             except RequestError as error:
                 await _abort(context, error)
             except asyncio.CancelledError:
-                if context.cancelled() or (context.time_remaining() or 1) <= 0:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
                     raise
                 await context.abort(grpc.StatusCode.CANCELLED, "the server gave this call up; try again")
             except grpc.aio.AbortError:
@@ -167,13 +204,27 @@ class AnswerErrors(Around):
 
 
 async def _abort(context: grpc.aio.ServicerContext, error: RequestError) -> None:
-    """End the call with the error's status; wrong fields go along as google.rpc.BadRequest."""
-    status = status_pb2.Status(code=error.status.value[0], message=str(error))
-    if error.violations:
+    """End the call with the error's status; wrong fields go along as google.rpc.BadRequest.
+
+    Trailers hold 8 kB: what does not fit is cut, the violations that are left out are counted.
+    """
+    told, untold = error.violations[:_MOST_VIOLATIONS], len(error.violations[_MOST_VIOLATIONS:])
+    message = _cut(str(error), _MESSAGE_BYTES) + (f" and {untold} more" if untold else "")
+    status = status_pb2.Status(code=error.status.value[0], message=message)
+    if told:
         violation = error_details_pb2.BadRequest.FieldViolation
-        wrong = [violation(field=v.field, description=v.description) for v in error.violations]
+        wrong = [
+            violation(field=_cut(v.field, _FIELD_BYTES), description=_cut(v.description, _FIELD_BYTES))
+            for v in told
+        ]
         status.details.add().Pack(error_details_pb2.BadRequest(field_violations=wrong))
     await context.abort_with_status(rpc_status.to_status(status))
+
+
+def _cut(text: str, most: int) -> str:
+    """The text within so many bytes of UTF-8."""
+    data = text.encode("utf-8", "replace")
+    return data.decode() if len(data) <= most else data[: most - 3].decode("utf-8", "ignore") + "…"
 
 
 class LimitCalls(Around):
@@ -183,6 +234,12 @@ class LimitCalls(Around):
         """Health checks and reflection are not counted."""
         self._most = most
         self._now = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def idle(self) -> None:
+        """Wait until no call is left: all have ended, and their answers are sent."""
+        await self._idle.wait()
 
     def around(self, behavior: Behavior, details: grpc.HandlerCallDetails) -> Behavior:
         """See the class."""
@@ -193,9 +250,34 @@ class LimitCalls(Around):
             if self._now >= self._most:
                 raise Overloaded(f"{self._most} calls are being answered; try again with a pause")
             self._now += 1
-            try:
-                return await behavior(request, context)
-            finally:
-                self._now -= 1
+            self._idle.clear()
+            context.add_done_callback(self._ended)
+            return await behavior(request, context)
 
         return limited
+
+    def _ended(self, _: object) -> None:
+        self._now -= 1
+        if not self._now:
+            self._idle.set()
+
+
+class ReadMessages(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Decodes the message within the call, so that one that cannot be read is answered and counted like any other."""
+
+    async def intercept_service(
+        self, continuation: Continuation, details: grpc.HandlerCallDetails
+    ) -> Handler:
+        """Called by gRPC for every call."""
+        handler = await continuation(details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+
+        async def read(data: bytes, context: grpc.aio.ServicerContext) -> Any:
+            try:
+                message = handler.request_deserializer(data)
+            except DecodeError:
+                raise InvalidRequest([Violation("(message)", f"is not one of {details.method}")]) from None
+            return await handler.unary_unary(message, context)
+
+        return grpc.unary_unary_rpc_method_handler(read, response_serializer=handler.response_serializer)

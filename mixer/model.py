@@ -128,14 +128,18 @@ def _test_load(folder: Path, manifest: Manifest) -> None:
     """Load and score the golden queries in a process of its own, which may die of it."""
     command = [sys.executable, "-m", "mixer.testload", str(folder)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TEST_LOAD_TIMEOUT_S)  # noqa: S603
+        # What LightGBM prints as it dies need not be text.
+        done = subprocess.run(  # noqa: S603
+            command, capture_output=True, text=True, errors="replace", timeout=TEST_LOAD_TIMEOUT_S
+        )
     except subprocess.TimeoutExpired as error:
         message = f"no end within {TEST_LOAD_TIMEOUT_S:g} s"
         raise ModelRefused("test_load", message, ref_of(manifest)) from error
     if done.returncode < 0:
         raise ModelRefused("test_load", f"LightGBM died of signal {-done.returncode}", ref_of(manifest))
     if done.returncode:
-        raise ModelRefused("golden", done.stderr.strip().splitlines()[-1], ref_of(manifest))
+        said = done.stderr.strip().splitlines() or [f"the test-load ended with status {done.returncode}"]
+        raise ModelRefused("golden", said[-1], ref_of(manifest))
 
 
 def check_golden(folder: Path, manifest: Manifest, booster: lightgbm.Booster) -> str | None:

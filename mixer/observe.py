@@ -119,6 +119,7 @@ class MixObserver:
         return watched
 
     def _replied(self, span: Span, reply: Reply) -> None:
+        event.get({}).update(describe.of_backend(reply))
         if span.is_recording():
             span.set_attributes(describe.of_reply(reply))
             if reply.outcome is not Outcome.OK:
@@ -243,11 +244,16 @@ class _Watch:
     ) -> None:
         self._observe(perf_counter() - self._began_s, exemplar())
         if kind is not None:
-            name = kind.__name__ if issubclass(kind, RequestError) else "unexpected"
-            self._failed(name)
+            self._failed(_error_name(kind))
             self._span.set_attribute("error.type", kind.__name__)
             self._span.set_status(StatusCode.ERROR, kind.__name__)
         self._scope.__exit__(None, None, None)
+
+
+def _error_name(kind: type[BaseException]) -> str:
+    if issubclass(kind, CancelledError):
+        return "cancelled"
+    return kind.__name__ if issubclass(kind, RequestError) else "unexpected"
 
 
 def _of_call(call: Call) -> describe.Attributes:

@@ -19,8 +19,13 @@ TextMeasure = Literal[
     "weighted_coverage",
     "exact",
     "starts_with_query",
+    "inside_query",
     "phrase",
+    "pair_coverage",
+    "field_pair_coverage",
     "last_word_prefix",
+    "similarity",
+    "letters",
     "words",
 ]
 
@@ -34,6 +39,8 @@ class FeatureBase(BaseModel):
     dtype: Literal["float", "category"] = "float"
     default: float | None = None
     """What stands in for a missing or out-of-range value; None leaves it missing (NaN)."""
+    relative: bool = False
+    """Divided by the greatest value among the candidates, before the range is looked at."""
     low: float | None = None
     high: float | None = None
 
@@ -96,6 +103,13 @@ class TextFeature(FeatureBase):
     measure: TextMeasure
 
 
+class FirstFeature(FeatureBase):
+    """How much a text field is like that of the document that stands first in the fused order."""
+
+    source: Literal["first"]
+    field: str
+
+
 class ContextFeature(FeatureBase):
     """A number the caller sent, or the place of a text the caller sent among declared levels (from 0)."""
 
@@ -111,6 +125,7 @@ Feature = Annotated[
     | NumberInQueryFeature
     | QueryFeature
     | TextFeature
+    | FirstFeature
     | ContextFeature,
     Field(discriminator="source"),
 ]
@@ -127,7 +142,7 @@ def fields_read(features: Sequence[Feature]) -> frozenset[str]:
     """The document fields that these features are made from."""
     read: set[str] = set()
     for feature in features:
-        if isinstance(feature, NumberFeature | NumberInQueryFeature):
+        if isinstance(feature, NumberFeature | NumberInQueryFeature | FirstFeature):
             read.add(feature.field)
         elif isinstance(feature, TextFeature):
             read.update(feature.fields)

@@ -13,12 +13,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from mixer.admin import Admin
-from mixer.interceptors import AnswerErrors, LimitCalls, WatchCalls
+from mixer.interceptors import AnswerErrors, LimitCalls, ReadMessages, WatchCalls
 from mixer.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 MESSAGE_BYTES = 64 * 1024 * 1024
+_ON_THEIR_WAY_S = 0.05
+"""For calls that had reached the process when it stopped taking any, and for health's last word."""
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -40,8 +42,9 @@ class Server:
     def __init__(self, listening: Listening, metrics: Metrics, services: Sequence[str]) -> None:
         """`services` are the full names of what will be added to `grpc`."""
         self._listening, self._services = listening, services
+        self._calls = LimitCalls(listening.concurrent_calls)
         self.grpc = grpc.aio.server(
-            interceptors=[WatchCalls(metrics), AnswerErrors(), LimitCalls(listening.concurrent_calls)],
+            interceptors=[WatchCalls(metrics), AnswerErrors(), self._calls, ReadMessages()],
             options=_options(listening),
         )
         self._health = health.aio.HealthServicer()
@@ -74,9 +77,19 @@ class Server:
         await self._health.enter_graceful_shutdown()
         if self._admin:
             self._admin.ready = False
-        await self.grpc.stop(self._listening.drain_s)
+        await self._drain()
         if self._admin:
             await asyncio.to_thread(self._admin.stop)
+
+    async def _drain(self) -> None:
+        """Take no new call and wait for those in flight. Watchers of health, who would never end, end with them."""
+        stopping = asyncio.create_task(self.grpc.stop(self._listening.drain_s))
+        await asyncio.sleep(_ON_THEIR_WAY_S)
+        idle = asyncio.create_task(self._calls.idle())
+        await asyncio.wait({stopping, idle}, return_when=asyncio.FIRST_COMPLETED)
+        idle.cancel()
+        await self.grpc.stop(None)
+        await stopping
 
     async def _report(self, status: int) -> None:
         for service in ("", *self._services):

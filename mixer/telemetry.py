@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
@@ -52,8 +52,8 @@ def start(service_name: str, metrics: Metrics, exporter: SpanExporter | None = N
     exporter = exporter or _exporter(os.environ)
     if exporter is None:
         return Telemetry()
-    name = os.environ.get("OTEL_SERVICE_NAME", service_name)
-    resource = Resource.create({"service.name": name, "service.version": version("mixer")})
+    ours = Resource.create({"service.name": service_name, "service.version": version("mixer")})
+    resource = ours.merge(OTELResourceDetector().detect())
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(CountedBatches(exporter, metrics))
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
@@ -87,13 +87,14 @@ class CountedBatches(SpanProcessor):
     def __init__(self, exporter: SpanExporter, metrics: Metrics) -> None:
         """OTEL_BSP_* variables override the sizes."""
         self._full = metrics.counter(catalogue.SPANS_DROPPED, reason="queue_full")
-        self._size = int(os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE", _QUEUE))
+        self._size = int(os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE") or _QUEUE)
+        batch = int(os.environ.get("OTEL_BSP_MAX_EXPORT_BATCH_SIZE") or _BATCH)
         self._counted = _CountedExporter(exporter, metrics)
         self._batches = BatchSpanProcessor(
             self._counted,
             max_queue_size=self._size,
-            max_export_batch_size=int(os.environ.get("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", _BATCH)),
-            schedule_delay_millis=float(os.environ.get("OTEL_BSP_SCHEDULE_DELAY", _DELAY_MS)),
+            max_export_batch_size=min(batch, self._size),
+            schedule_delay_millis=float(os.environ.get("OTEL_BSP_SCHEDULE_DELAY") or _DELAY_MS),
         )
         self._ended = 0
 

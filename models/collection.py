@@ -75,8 +75,11 @@ async def collect(
         progress()
         return listing_of(judged, pool, result)
 
-    async with asyncio.TaskGroup() as group:
-        asked = [group.create_task(one(judged)) for judged in queries]
+    try:
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(one(judged)) for judged in queries]
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from failures
     return tuple(task.result() for task in asked)
 
 

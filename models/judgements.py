@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -68,10 +69,12 @@ class JudgementsError(ValueError):
 def read(path: Path) -> Judgements:
     """Judgements from a `.jsonl` or `.jsonl.gz` file. Raises: JudgementsError, OSError."""
     data = path.read_bytes()
-    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
     queries: list[Judged] = []
     faults: list[str] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not splitlines: a text may hold Unicode's other line separators.
+    for number, line in enumerate(_text(path, data).split("\n"), 1):
+        if not line.strip():
+            continue
         try:
             queries.append(Judged.model_validate_json(line))
         except ValidationError as error:
@@ -80,6 +83,13 @@ def read(path: Path) -> Judgements:
     if faults or not queries:
         raise JudgementsError("\n".join(faults) or f"{path}: no judged query")
     return Judgements(path.name, hashlib.sha256(data).hexdigest(), tuple(queries))
+
+
+def _text(path: Path, data: bytes) -> str:
+    try:
+        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise JudgementsError(f"{path}: is neither UTF-8 nor gzipped UTF-8: {error}") from error
 
 
 def write(path: Path, queries: Iterable[Judged]) -> None:

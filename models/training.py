@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,8 @@ class Recipe(Record):
     """Rounds without a better validation NDCG after which to stop; the best round is kept."""
     seed: int = 7
     threads: int = 2
-    judged_weight: float = 1.0
-    """Weight of the listings of judged documents only, beside 1 for the open ones."""
+    open_depth: int = 0
+    """Of an open listing, learn from the judged documents and those within this rank of any backend; 0 takes all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +83,17 @@ def fit(
     train: Sequence[Listing], valid: Sequence[Listing], features: Sequence[Feature], recipe: Recipe
 ) -> Trained:
     """Train on the one, stop by the other. Raises: ValueError where there is nothing to learn from."""
-    train, valid = _with_contrast(train), _with_contrast(valid)
+    train, valid = (
+        _with_contrast([_cut(listing, recipe.open_depth) for listing in train]),
+        _with_contrast(valid),
+    )
     if not train or not valid:
         raise ValueError("no training or no validation query has both relevant and other candidates")
     parameters = _parameters(recipe)
     names = [feature.name for feature in features]
     categories = [feature.name for feature in features if feature.dtype == "category"]
-    learned = _dataset(train, recipe, names, categories, parameters)
-    held = [
-        _dataset(pool, recipe, names, categories, parameters, learned) for pool in _by_pool(valid).values()
-    ]
+    learned = _dataset(train, names, categories, parameters)
+    held = [_dataset(pool, names, categories, parameters, learned) for pool in _by_pool(valid).values()]
     booster = lightgbm.train(
         parameters,
         learned,
@@ -118,6 +119,23 @@ class _StopAtBestMean:
             self._best, self._at = mean, env.iteration
         if env.iteration - self._at >= self._patience or env.iteration + 1 == env.end_iteration:
             raise lightgbm.callback.EarlyStopException(self._at, results)
+
+
+def _cut(listing: Listing, depth: int) -> Listing:
+    """The listing without what nobody judged and no backend ranks within the depth."""
+    if listing.pool == "judged" or not depth:
+        return listing
+    ranked = ((listing.ranks > 0) & (listing.ranks <= depth)).any(axis=0)
+    judged = np.array([id_ in listing.judged.grades for id_ in listing.ids], bool)
+    keep = np.flatnonzero(ranked | judged)
+    return replace(
+        listing,
+        ids=tuple(listing.ids[place] for place in keep.tolist()),
+        features=listing.features[keep],
+        ranks=listing.ranks[:, keep],
+        fused_ranks=listing.fused_ranks[keep],
+        grades=listing.grades[keep],
+    )
 
 
 def _with_contrast(listings: Sequence[Listing]) -> tuple[Listing, ...]:
@@ -148,20 +166,15 @@ def _parameters(recipe: Recipe) -> dict[str, Any]:
 
 def _dataset(
     listings: Sequence[Listing],
-    recipe: Recipe,
     names: list[str],
     categories: list[str],
     parameters: dict[str, Any],
     reference: lightgbm.Dataset | None = None,
 ) -> lightgbm.Dataset:
-    weights = np.concatenate(
-        [np.full(len(ls), recipe.judged_weight if ls.pool == "judged" else 1.0) for ls in listings]
-    )
     return lightgbm.Dataset(
         np.concatenate([listing.features for listing in listings]),
         label=np.concatenate([listing.grades for listing in listings]),
         group=[len(listing) for listing in listings],
-        weight=None if np.all(weights == 1.0) else weights,
         feature_name=names,
         categorical_feature=categories,
         reference=reference,
