@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from backends.base import Filter, FloatColumn, Hits, Index
+from backends.base import Filter, FloatColumn, Hits, Index, Terms
 from mixer.cursor import CursorSigner
 from mixer.merge import Merge
 from mixer.plan import MakePlan
@@ -56,7 +56,7 @@ def reply(backend: str, answered: Hits | None, outcome: Outcome = Outcome.OK, de
 
 def mix(*backends: str, **settings: Any) -> MixSettings:
     """A mix of these backends; `members` gives some of them settings of their own."""
-    members: dict[str, Any] = {**dict.fromkeys(backends, {}), **settings.pop("members", {})}
+    members: dict[str, Any] = {**{name: {} for name in backends}, **settings.pop("members", {})}
     return MixSettings.model_validate({"backends": members, **settings})
 
 
@@ -131,6 +131,4 @@ def answer(asked: Request | None = None, **changes: Any) -> Answer:
 
 def only(*ids: str) -> Filter:
     """A filter on the id."""
-    from backends.base import Terms
-
     return Filter("id", Terms(ids))

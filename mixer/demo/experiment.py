@@ -32,7 +32,7 @@ RECIPE = training.Recipe(
         "lambdarank_truncation_level": 20,
     },
     rounds=400,
-    patience=40,
+    patience=150,
 )
 FOLDS = 5
 

@@ -1,0 +1,84 @@
+"""Collectors of traces, over gRPC and over HTTP, that keep what they get as it came."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import grpc
+import grpc.aio
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as pb
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
+
+_SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
+
+
+class Collector:
+    """What arrived."""
+
+    def __init__(self) -> None:
+        self.endpoint = ""
+        self.messages: list[bytes] = []
+        self.headers: list[dict[str, str]] = []
+
+    @property
+    def resources(self) -> list[ResourceSpans]:
+        """Spans by the resource that sent them."""
+        requests = (pb.ExportTraceServiceRequest.FromString(message) for message in self.messages)
+        return [resource for request in requests for resource in request.resource_spans]
+
+    @property
+    def spans(self) -> list[Span]:
+        """Every span."""
+        return [span for resource in self.resources for scope in resource.scope_spans for span in scope.spans]
+
+    async def export(self, message: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        """One message over gRPC."""
+        self.messages.append(message)
+        self.headers.append({pair[0]: str(pair[1]) for pair in context.invocation_metadata()})
+        return pb.ExportTraceServiceResponse().SerializeToString()
+
+
+@asynccontextmanager
+async def over_grpc() -> AsyncIterator[Collector]:
+    """A collector at a gRPC endpoint."""
+    collector, server = Collector(), grpc.aio.server()
+    method = grpc.unary_unary_rpc_method_handler(collector.export)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, {"Export": method}),))
+    collector.endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    try:
+        yield collector
+    finally:
+        await server.stop(None)
+
+
+@contextmanager
+def over_http() -> Iterator[Collector]:
+    """A collector at an HTTP endpoint."""
+    collector = Collector()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            collector.messages.append(self.rfile.read(int(self.headers["Content-Length"])))
+            collector.headers.append(
+                {"path": self.path, **{name.lower(): value for name, value in self.headers.items()}}
+            )
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            """Silent."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        collector.endpoint = f"http://127.0.0.1:{server.server_port}"
+        serving = threading.Thread(target=server.serve_forever, args=(0.05,))
+        serving.start()
+        try:
+            yield collector
+        finally:
+            server.shutdown()
+            serving.join()

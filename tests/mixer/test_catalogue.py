@@ -1,0 +1,298 @@
+"""All that telemetry says, held against the catalogue, after requests that mean harm."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from opentelemetry.sdk.trace import ReadableSpan
+from prometheus_client.samples import Sample
+
+from backends.base import BackendError, BackendRefused, BackendTimeout, Equals, Filter, Hits
+from mixer import catalogue, errors, model
+from mixer.catalogue import ATTRIBUTES, LABELS, METRICS, SPANS, Kind
+from mixer.client import MixerError
+from mixer.metrics import Metrics
+from mixer.rank import RankByFusion, ScoringFailed
+from mixer.values import Outcome
+from tests import forest
+from tests.doubles import engines, mixers
+from tests.doubles.mixers import ROOT, Tracing
+
+MEMORY = {"kind": "memory", "fields": engines.FIELDS, "documents": engines.DOCUMENTS}
+FEATURES = [feature.model_dump() for feature in forest.FEATURES]
+STAGES = {"plan", "fan_out", "merge", "make_features", "rank", "arrange"}
+
+
+@dataclass
+class Said:
+    """What a Mixer said of itself in one session."""
+
+    spans: list[ReadableSpan]
+    first: list[Sample]
+    again: list[Sample]
+    """After the same requests with other names in them."""
+
+
+def settings(good: str, model_folder: Path, query: str) -> Any:
+    fused = {"backends": {"good": {}, "odd": {"limit": 2}}, "fields": ["title"]}
+    mix = {
+        "model": "m",
+        "features": FEATURES,
+        "pins": [{"query": "csv pinned", "ids": ["4"]}],
+        "diversity": {"field": "title", "max": 1},
+    }
+    made = mixers.settings(
+        {"a": MEMORY, "odd": MEMORY, "good": good},
+        mix,
+        models={"m": {"path": model_folder}},
+        telemetry={"query": query},
+    )
+    raw = made.model_dump(mode="json", exclude_none=True)
+    raw["mixes"]["fused"] = fused
+    raw["mixes"]["spoiled"] = {**fused, "model": "gone", "without_model": "serve_fused"}
+    raw["models"]["gone"] = {"path": str(model_folder / "gone")}
+    return type(made).model_validate(raw)
+
+
+async def harm(mixer: mixers.Mixer, odd: Any, name: str) -> None:
+    """Requests of every kind with this name in all that a caller may write."""
+    wishes: list[dict[str, Any]] = [
+        {},
+        {"query": "csv pinned", "context": {"plan": name, name: 1.0}, "request_id": name},
+        {"mix": name},
+        {"cursor": name},
+        {"filters": [Filter(name, Equals(name))]},
+        {"offset": -1},
+        {"mix": "fused", "features": True},
+        {"mix": "spoiled"},
+        {"timeout_s": 0.001},
+        {"query": name * 300},
+    ]
+    for failure in (None, BackendError(name), BackendTimeout(name), BackendRefused(name), KeyError(name)):
+        odd.failure = failure
+        for wish in wishes:
+            with contextlib.suppress(MixerError):
+                await mixer.search(**{"query": f"csv {name}", **wish})
+    odd.failure, odd.hits = None, Hits([name, name, "3"], np.array([np.inf, 1.0, 0.5]))
+    for mix in ("default", "fused", "spoiled"):
+        await mixer.search("csv file", mix=mix)
+    odd.hits = None
+
+
+async def harm_methods(mixer: mixers.Mixer, name: str) -> None:
+    async with grpc.aio.insecure_channel(mixer.target) as channel:
+        for method in (f"{name}/{name}", f"mixer.v1.MixerService/{name}", ROOT):
+            with pytest.raises(grpc.aio.AioRpcError):
+                await channel.unary_unary(f"/{method}")(b"\xff\x00" + name.encode())
+        await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        call = channel.unary_unary(f"/{ROOT}")(b"\x0a\x01x")
+        call.cancel()
+
+
+async def harm_stages(mixer: mixers.Mixer, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def fails(*inputs: object) -> None:
+        raise ScoringFailed(name)
+
+    def crashes(*inputs: object) -> None:
+        raise ValueError(name)
+
+    for mix, place, verb, then in (
+        ("default", model.LightGbmModel, "score", fails),
+        ("default", model.LightGbmModel, "score", crashes),
+        ("fused", RankByFusion, "__call__", crashes),
+    ):
+        with monkeypatch.context() as patch, contextlib.suppress(MixerError):
+            patch.setattr(place, verb, then)
+            await mixer.search("csv file", mix=mix)
+
+
+async def session(
+    good: str, folder: Path, query: str, traced: Tracing, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[Sample], list[Sample]]:
+    odd = engines.memory()
+    async with mixers.running(settings(good, folder, query), {"odd": odd}) as mixer:
+        rounds = []
+        for name in ("zqmallory", "zqtrudy"):
+            await harm(mixer, odd, name)
+            await harm_methods(mixer, name)
+            await harm_stages(mixer, monkeypatch, name)
+            await mixers.until(lambda: mixer.value("mixer_calls_in_flight") == 0)
+            rounds.append(mixer.samples)
+    return rounds[0], rounds[1]
+
+
+@pytest.fixture(scope="module")
+def said(model_folder: Path) -> Iterator[Said]:
+    """Everything, once for all tests of this file."""
+
+    async def run(monkeypatch: pytest.MonkeyPatch) -> Said:
+        async with asyncio.timeout(60), AsyncExitStack() as stack:
+            traced = stack.enter_context(mixers.tracing())
+            good = await stack.enter_async_context(engines.healthy())
+            first, again = await session(good, model_folder, "hash", traced, monkeypatch)
+            await session(good, model_folder, "raw", traced, monkeypatch)
+            return Said(list(traced.spans), first, again)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(model, "_test_load", lambda folder, manifest: None)
+        yield asyncio.run(run(monkeypatch))
+
+
+def pattern(name: str) -> re.Pattern[str]:
+    """The names that a name of the catalogue stands for."""
+    return re.compile(re.escape(name).replace(r"\*", "[^.]+"))
+
+
+def declared(key: str) -> list[catalogue.Attribute]:
+    exact = [attribute for attribute in ATTRIBUTES if attribute.key == key]
+    return exact or [attribute for attribute in ATTRIBUTES if pattern(attribute.key).fullmatch(key)]
+
+
+def groups(span: str) -> set[str]:
+    """The words that stand for a span in the catalogue."""
+    if span in STAGES:
+        return {"stages", span}
+    if span.startswith("retrieve "):
+        return {"retrieve"}
+    return {"rpc", "root"} if span == ROOT else {"rpc"}
+
+
+TYPES: Mapping[str, Callable[[Any], bool]] = {
+    "string": lambda value: type(value) is str,
+    "int": lambda value: type(value) is int,
+    "double": lambda value: type(value) is float,
+    "bool": lambda value: type(value) is bool,
+    "string[]": lambda value: all(type(item) is str for item in value),
+    "int[]": lambda value: all(type(item) is int for item in value),
+    "double[]": lambda value: all(type(item) is float for item in value),
+}
+
+
+def told(said: Said) -> Iterator[tuple[str, str, Any]]:
+    """Span, key and value of every attribute."""
+    for span in said.spans:
+        for key, value in (span.attributes or {}).items():
+            yield span.name, key, value
+
+
+def test_session_was_long_enough(said: Said) -> None:
+    """The session made every stage run and fail, and every outcome but those of time come about."""
+    assert {span.name for span in said.spans} >= STAGES | {
+        ROOT,
+        "retrieve a",
+        "retrieve odd",
+        "retrieve good",
+    }
+    outcomes = {s.labels["outcome"] for s in said.first if s.name == "mixer_backend_duration_seconds_count"}
+    assert outcomes >= {"ok", "error", "timeout", "refused"}
+    assert not [span for span in said.spans if span.dropped_attributes or span.events]
+
+
+def test_every_span_is_declared(said: Said) -> None:
+    """A span has a name of the catalogue, and every name of it is used."""
+    seen = {span.name for span in said.spans}
+    unknown = {name for name in seen if not any(pattern(known).fullmatch(name) for known in SPANS)}
+    unused = {known for known in SPANS if not any(pattern(known).fullmatch(name) for name in seen)}
+    assert (unknown, unused) == (set(), set())
+
+
+def test_every_attribute_is_declared(said: Said) -> None:
+    """An attribute is one of the catalogue's, of its type, on a span that the catalogue gives it."""
+    wrong = set()
+    for span, key, value in told(said):
+        attribute = next(iter(declared(key)), None)
+        if attribute is None:
+            wrong.add(f"{key}: not in the catalogue")
+        elif not TYPES[attribute.type](value):
+            wrong.add(f"{key}: {value!r} is no {attribute.type}")
+        elif not groups(span) & set(attribute.spans.split(", ")):
+            wrong.add(f"{key}: declared for {attribute.spans}, seen on {span}")
+    assert wrong == set()
+
+
+def test_every_declared_attribute_is_used(said: Said) -> None:
+    """The catalogue lists nothing that is never said."""
+    seen = {attribute.key for _, key, _ in told(said) for attribute in declared(key)}
+    assert {attribute.key for attribute in ATTRIBUTES} - seen == set()
+
+
+def test_every_metric_is_declared() -> None:
+    """The registry holds the catalogue's metrics, each with its type, its help and its labels, and no other."""
+    families = {family.name: family for family in Metrics().registry.collect()}
+    for metric in METRICS:
+        family = families.pop(metric.name.removesuffix("_total"))
+        assert (family.type, family.documentation) == (metric.kind.value, metric.help)
+    assert families == {}
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_names_of_metrics(metric: catalogue.Metric) -> None:
+    """A counter ends in _total, a time in its unit, a histogram has buckets that rise, a label is declared."""
+    assert metric.name.endswith("_total") is (metric.kind is Kind.COUNTER)
+    assert bool(metric.buckets) is (metric.kind is Kind.HISTOGRAM)
+    assert list(metric.buckets) == sorted(set(metric.buckets))
+    assert set(metric.labels) <= set(LABELS)
+    assert not re.search(r"_(ms|millis|minutes|time|latency|duration)$", metric.name)
+
+
+def test_every_label_is_used() -> None:
+    """The catalogue explains no label that no metric has."""
+    assert {label for metric in METRICS for label in metric.labels} == set(LABELS)
+
+
+def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
+    """Every value of a label is out of its set, whatever callers and backends wrote."""
+    requests = {name for name, kind in vars(errors).items() if isinstance(kind, type)}
+    loaded = model.read_manifest(model_folder)
+    checks = {"manifest", "checksum", "schema", "test_load", "golden"}
+    reasons = {"over_limit", "repeated", "score_not_finite", "scoring_failed", "scores_not_finite"}
+    sets: dict[str, set[str]] = {
+        "grpc_type": {"unary", "unknown"},
+        "grpc_service": {"mixer.v1.MixerService", "grpc.health.v1.Health", "unknown"},
+        "grpc_method": {"Search", "Check", "unknown"},
+        "grpc_code": {code.name for code in grpc.StatusCode},
+        "mix": {"default", "fused", "spoiled"},
+        "stage": STAGES,
+        "error": {*requests, "cancelled", "unexpected"},
+        "backend": {"a", "odd", "good"},
+        "outcome": {outcome.value for outcome in Outcome},
+        "reason": {*reasons, *(f"{check}_failed" for check in checks), "queue_full", "export_failed"},
+        "check": checks,
+        "feature": {feature["name"] for feature in FEATURES},
+        "bin": {str(place) for place in range(len(loaded.score_profile.shares))},
+        "model": {loaded.name},
+        "version": {loaded.version},
+        "sha256": {loaded.model_sha256},
+    }
+    assert sets.keys() == LABELS.keys()
+    values = {(label, value) for s in said.again for label, value in s.labels.items() if label != "le"}
+    assert {(label, value) for label, value in values if value not in sets[label]} == set()
+
+
+def test_series_do_not_grow(said: Said) -> None:
+    """The same requests with other names in them make no new series."""
+    first, again = (
+        {(s.name, *sorted(s.labels.items())) for s in samples} for samples in (said.first, said.again)
+    )
+    assert again - first == set()
+
+
+@pytest.mark.parametrize(
+    ("elapsed_s", "step"),
+    [(0.0, "<10ms"), (0.00999, "<10ms"), (0.01, "<25ms"), (2.5, ">=2500ms"), (99, ">=2500ms")],
+)
+def test_latency_ladder(elapsed_s: float, step: str) -> None:
+    """A time is on the step that it is below."""
+    assert catalogue.latency_bucket(elapsed_s) == step
