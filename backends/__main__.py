@@ -54,7 +54,7 @@ def serve(
 def _settings(config: Path) -> BackendSettings:
     try:
         raw = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SystemExit(f"{config}: {error}") from error
     return _read(raw, str(config), config.parent)
 

@@ -90,12 +90,22 @@ class Hits:
         n = len(self.ids)
         if "" in self.ids:
             return "an id is empty"
-        if len(self.scores) != n:
-            return f"{len(self.scores)} scores for {n} ids"
-        sizes = {name: len(column) for name, column in self.numbers.items()}
-        sizes |= {name: len(column) for name, column in self.texts.items()}
-        wrong = next((name for name, size in sizes.items() if size != n), None)
-        return None if wrong is None else f"{sizes[wrong]} values of one field for {n} ids"
+        if not all(map(_is_text, (self.ids, *self.texts.values()))):
+            return "an id or a text is not a string"
+        if self.scores.shape != (n,):
+            return f"{_size(self.scores.shape)} scores for {n} ids"
+        shapes = {column.shape for column in self.numbers.values()}
+        shapes |= {(len(column),) for column in self.texts.values()}
+        wrong = shapes - {(n,)}
+        return f"{_size(wrong.pop())} values of one field for {n} ids" if wrong else None
+
+
+def _is_text(column: list[str]) -> bool:
+    return set(map(type, column)) <= {str}
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
 
 
 class BackendError(Exception):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from backends.base import Equals, Filter, Range, Terms
 
 
@@ -34,10 +36,12 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _scalar(text: str) -> str | float:
+    """A finite number where it reads as one; `nan` and `inf` are words."""
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return text
+    return number if math.isfinite(number) else text
 
 
 def _number(text: str) -> float:

@@ -107,8 +107,11 @@ def search(
     if as_json:
         console.print_json(json.dumps(terminal.plain(result)))
         return
-    for part in terminal.ranking(query, result, explain):
-        console.print(part)
+    try:
+        for part in terminal.ranking(query, result, explain):
+            console.print(part)
+    except (OSError, ValueError) as error:
+        raise _failure(f"--explain: {error}") from error
 
 
 @app.command()
@@ -124,7 +127,7 @@ def index(
     except ValidationError as error:
         lines = [f"{definition}: {fault.path}: {fault.message}" for fault in describe(error)]
         raise _failure("\n".join(lines)) from error
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise _failure(f"{definition}: {error}") from error
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors) as progress:
@@ -144,7 +147,7 @@ def index(
     if not report.published:
         many = len(report.bad_lines)
         raise _failure(f"{many} bad lines, nothing written; mend them or pass --allow-bad-lines {many}")
-    console.print(f"{folder}: {report.indexed} documents, version {report.version}", highlight=False)
+    _say(f"{folder}: {report.indexed} documents, version {report.version}")
 
 
 @app.command()
@@ -166,11 +169,11 @@ def train(
     job, how = _job(config, mix, judgements, pools, target), _recipe(recipe)
     try:
         manifest = asyncio.run(work.train(job, name or out.name, how, out, errors))
-    except (MixerError, ValueError, OSError) as error:
+    except (MixerError, ValueError, OSError, IndexFault) as error:
         raise _failure(str(error)) from error
-    console.print(f"{out}: {manifest.name} {manifest.version}, {manifest.trees} trees", highlight=False)
+    _say(f"{out}: {manifest.name} {manifest.version}, {manifest.trees} trees")
     for measure, value in manifest.metrics.items():
-        console.print(f"  {measure} {value:.4f}", highlight=False)
+        _say(f"  {measure} {value:.4f}")
 
 
 @app.command()
@@ -191,7 +194,7 @@ def evaluate(
     try:
         for table in asyncio.run(work.evaluate(job, split.value, errors)):
             console.print(table)
-    except (MixerError, ValueError) as error:
+    except (MixerError, ValueError, OSError, IndexFault) as error:
         raise _failure(str(error)) from error
 
 
@@ -206,8 +209,7 @@ def check_config(config: Config) -> None:
     ]
     if faults:
         raise _failure("\n".join(faults))
-    mixes = ", ".join(loaded.mixes)
-    console.print(f"{config}: sound; mixes: {mixes}; backends: {', '.join(loaded.backends)}", highlight=False)
+    _say(f"{config}: sound; mixes: {', '.join(loaded.mixes)}; backends: {', '.join(loaded.backends)}")
 
 
 @app.command()
@@ -290,8 +292,12 @@ def _recipe(path: Path | None) -> Recipe:
         raise _failure(
             "\n".join(f"{path}: {fault.path}: {fault.message}" for fault in describe(error))
         ) from error
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise _failure(f"{path}: {error}") from error
+
+
+def _say(message: str) -> None:
+    console.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
 def _failure(message: str) -> typer.Exit:

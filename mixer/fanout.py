@@ -51,6 +51,11 @@ async def ask(backend: Backend, call: Call) -> Reply:
         outcome, detail = Outcome.REFUSED, str(refusal)
     except BackendError as error:
         outcome, detail = Outcome.ERROR, str(error)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        outcome, detail = Outcome.CANCELLED, "it cancelled the call by itself"
     except Exception as mistake:  # a plugged-in engine's bug costs its own answer only, and is loud
         log.exception("backend crashed", extra={"backend": call.backend})
         outcome, hits, detail = Outcome.ERROR, None, f"crashed with {type(mistake).__name__}"

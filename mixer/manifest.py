@@ -10,7 +10,7 @@ import hashlib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mixer.schema import Feature
 
@@ -33,6 +33,14 @@ class Profile(Record):
     edges: tuple[float, ...]
     shares: tuple[float, ...]
     missing: float = 0.0
+
+    @model_validator(mode="after")
+    def _bins_fit(self) -> Profile:
+        if len(self.shares) != len(self.edges) + 1:
+            raise ValueError(
+                f"{len(self.edges)} edges bound {len(self.edges) + 1} bins, not {len(self.shares)}"
+            )
+        return self
 
 
 class TrainingData(Record):
@@ -73,6 +81,14 @@ class Manifest(Record):
     score_profile: Profile
     code_version: str
     libraries: dict[str, str]
+
+    @model_validator(mode="after")
+    def _tells_of_every_feature(self) -> Manifest:
+        names = {feature.name for feature in self.features}
+        for told in (self.importance, self.profiles):
+            if told.keys() != names:
+                raise ValueError("importance and profiles are not of the declared features")
+        return self
 
 
 class GoldenQuery(Record):

@@ -137,9 +137,9 @@ def _z_score(scores: FloatColumn, bounds: ScoreBounds) -> FloatColumn:
     if not len(known):
         return scores
     least = _Z_LEAST_SPREAD * max(_scale_top(scores, bounds) - bounds.low, 1e-12)
-    deviations = (scores - known.mean()) / max(float(known.std()), least)
-    shares: FloatColumn = np.clip(deviations / (2 * _Z_REACH) + 0.5, 0.0, 1.0)
-    return shares
+    with np.errstate(over="ignore", invalid="ignore"):  # scores near the end of the scale: no deviation
+        deviations = np.nan_to_num((scores - known.mean()) / max(float(known.std()), least))
+    return np.where(np.isnan(scores), np.nan, np.clip(deviations / (2 * _Z_REACH) + 0.5, 0.0, 1.0))
 
 
 def _scale_top(scores: FloatColumn, bounds: ScoreBounds) -> float:

@@ -18,6 +18,7 @@ from pydantic import (
     SecretStr,
     ValidationError,
     ValidationInfo,
+    model_validator,
 )
 
 from backends import BackendSettings
@@ -91,6 +92,12 @@ class ScoreBounds(Frozen):
     low: float = 0.0
     high: float | None = None
     """The least score that counts as full; a list whose best is below it stays below 1."""
+
+    @model_validator(mode="after")
+    def _is_range(self) -> ScoreBounds:
+        if self.high is not None and self.high < self.low:
+            raise ValueError(f"low {self.low:g} is above high {self.high:g}")
+        return self
 
 
 class MixBackendSettings(Frozen):
@@ -199,18 +206,26 @@ def load(path: Path) -> Settings:
 
     Raises: SettingsError with all its faults; OSError where the file cannot be read.
     """
-    return parse(path.read_text(encoding="utf-8"), source=str(path), folder=path.parent)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        fault = Fault("(file)", f"is not UTF-8: {error.reason} at byte {error.start}", 1)
+        raise SettingsError(str(path), [fault]) from error
+    return parse(text, source=str(path), folder=path.parent)
 
 
 def parse(text: str, source: str = "settings", folder: Path | None = None) -> Settings:
     """Settings from YAML text. Raises: SettingsError with all its faults."""
     try:
         tree, raw = yaml.compose(text, yaml.SafeLoader), yaml.safe_load(text)
+        faults = [*repeated_keys(tree)]
     except yaml.YAMLError as error:
         raise SettingsError(source, [_not_yaml(error)]) from error
+    except RecursionError as error:
+        raise SettingsError(source, [Fault("(file)", "holds an alias to itself", 1)]) from error
     if not isinstance(raw, dict):
         raise SettingsError(source, [Fault("(file)", "is not a mapping of settings", 1)])
-    faults = [*repeated_keys(tree), *dangling_references(raw)]
+    faults.extend(dangling_references(raw))
     settings: Settings | None = None
     try:
         settings = Settings.model_validate(raw, context={"folder": folder or Path()})

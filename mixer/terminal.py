@@ -15,7 +15,7 @@ from rich.text import Text
 
 from mixer.catalogue import ATTRIBUTES, METRICS, SPANS
 from mixer.client import Hit, SearchResult
-from mixer.manifest import MODEL
+from mixer.manifest import MODEL, sha256_of
 
 _MOVERS = 3
 _COLORS = {"ok": "green", "timeout": "yellow", "error": "red", "refused": "magenta"}
@@ -79,7 +79,13 @@ def movers(result: SearchResult, model: Path) -> list[str]:
     """For each hit, the features that moved its score most against the average hit of this page.
 
     By TreeSHAP: Lundberg, Erion and Lee, "Consistent individualized feature attribution for tree ensembles", 2018.
+    Raises: OSError where the folder holds no model; ValueError where another model ranked.
     """
+    # Also keeps a broken file from LightGBM, which would die of it.
+    if result.model is None or sha256_of(model / MODEL) != result.model.sha256:
+        raise ValueError(f"{model} is not the model that ranked this answer")
+    if not result.hits:
+        return []
     booster = lightgbm.Booster(model_file=str(model / MODEL))
     shares = np.asarray(booster.predict(result.features, pred_contrib=True, num_threads=1))[:, :-1]
     shares = shares - shares.mean(axis=0)

@@ -26,8 +26,10 @@ Flags = NDArray[np.bool_]
 MAX_QUERY_WORDS = 64
 _BASE = 0x9E3779B97F4A7C15
 _SEPARATOR = "\0"
-_MARKS = re.compile("[\u0300-\u036f]+")
-_NOT_WORD = re.compile(f"[^\\w{_SEPARATOR}]|_")
+_ACCENTS = re.compile("[\u0300-\u036f]+")
+_MARKS = "".join(c for c in map(chr, range(0x370, 0x10000)) if unicodedata.category(c)[0] == "M")
+"""Signs that belong to the letter before them, as vowels do in Hindi."""
+_NOT_WORD = re.compile(f"[^\\w{_SEPARATOR}{_MARKS}]|_")
 _APOSTROPHES = "'’"
 _ASCII = bytes(c if c > 127 or chr(c).isalnum() or c == 0 else 32 for c in range(256))
 _PLURAL = ord("s")
@@ -89,10 +91,12 @@ class Words:
         return found
 
     def share_of(self, text: int) -> FloatColumn:
-        """Share of one text's distinct words that each text has (n,); NaN for texts without words."""
+        """Share of one text's distinct words that each text has (n,); NaN where either has none."""
         wanted = np.unique(self.hashes[self.rows == text])
+        if not len(wanted):
+            return np.full(self.texts, np.nan)
         present = _present(wanted, self.hashes, self.rows, self.texts)
-        return _where_any(self.counts, present.sum(axis=0) / max(len(wanted), 1))
+        return _where_any(self.counts, present.sum(axis=0) / len(wanted))
 
 
 class QueryWords:
@@ -160,7 +164,7 @@ class Overlap:
         length, total = len(asked), len(hashes)
         if not 0 < length <= total:
             return np.empty(0, np.intp)
-        at = np.flatnonzero(hashes[: total - length + 1] == asked[0])
+        at: IntColumn = np.flatnonzero(hashes[: total - length + 1] == asked[0])
         at = at[rows[at] == rows[at + length - 1]]
         for step in range(1, length):
             at = at[hashes[at + step] == asked[step]]
@@ -180,7 +184,8 @@ class Overlap:
     @cached_property
     def exact(self) -> Flags:
         """Whether each text is the query's words and no more (n,)."""
-        return self.starts & (self.words == len(self._query.hashes))
+        exact: Flags = self.starts & (self.words == len(self._query.hashes))
+        return exact
 
     @cached_property
     def inside(self) -> Flags:
@@ -279,12 +284,12 @@ def _where_any(words: IntColumn, values: FloatColumn) -> FloatColumn:
 
 def _fold(text: str) -> str:
     """Lower case without accents and apostrophes; all but letters, digits and separators becomes a blank."""
-    lowered = text.lower()
-    if lowered.isascii():
-        return lowered.encode().translate(_ASCII, b"'").decode()
+    if text.isascii():
+        return text.lower().encode().translate(_ASCII, b"'").decode()
+    lowered = unicodedata.normalize("NFKD", text).lower()
     for apostrophe in _APOSTROPHES:
         lowered = lowered.replace(apostrophe, "")
-    return _NOT_WORD.sub(" ", _MARKS.sub("", unicodedata.normalize("NFKD", lowered)))
+    return _NOT_WORD.sub(" ", _ACCENTS.sub("", lowered))
 
 
 def _plurals(data: NDArray[np.uint8], starts: IntColumn, ends: IntColumn) -> IntColumn:

@@ -61,12 +61,22 @@ def publish(trained: training.Trained, name: str, job: Job, folder: Path) -> Man
         made = scratch / folder.name
         manifest = training.write(trained, name, job.rules.features, job.judgements, made)
         card.write(manifest, made)
-        if folder.exists():
-            folder.rename(scratch / "before")
-        made.rename(folder)
+        _swap(made, folder, scratch / "before")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return manifest
+
+
+def _swap(made: Path, folder: Path, before: Path) -> None:
+    """Put one in place of the other, or leave all as it was."""
+    if folder.exists():
+        folder.rename(before)
+    try:
+        made.rename(folder)
+    except OSError:
+        if before.exists():
+            before.rename(folder)
+        raise
 
 
 async def evaluate(job: Job, split: Split | Literal["all"], console: Console) -> list[RenderableType]:
@@ -108,11 +118,13 @@ async def listings(
 
 @asynccontextmanager
 async def answering(job: Job, with_model: bool) -> AsyncIterator[str]:
-    """The address of a Mixer that answers for the job."""
+    """The address of a Mixer that answers for the job. Raises: ValueError where it would never be ready."""
     if job.target:
         yield job.target
         return
-    async with running(for_work(job.settings, job.mix, with_model)) as (server, _):
+    async with running(for_work(job.settings, job.mix, with_model)) as (server, app):
+        if fault := app.faults.get(job.mix):
+            raise ValueError(f"the model of mix {job.mix!r} is refused: {fault}")
         yield f"127.0.0.1:{server.port}"
 
 

@@ -23,7 +23,7 @@ JUDGEMENTS = MODEL.parent / "judgements.jsonl"
 RECIPE = training.Recipe(
     parameters={
         "learning_rate": 0.05,
-        "num_leaves": 15,
+        "num_leaves": 7,
         "min_data_in_leaf": 20,
         "feature_fraction": 0.7,
         "bagging_fraction": 0.8,

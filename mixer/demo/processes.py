@@ -29,6 +29,11 @@ def free_port() -> int:
         return port
 
 
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def backend(
     name: str, config: Path, port: int, logs: Path, environment: Mapping[str, str]
 ) -> AbstractContextManager[None]:
@@ -52,6 +57,9 @@ def _process(
     name: str, command: Sequence[str], port: int, log: Path, environment: Mapping[str, str]
 ) -> Iterator[None]:
     """A process that is ready to answer; what it prints goes to a file."""
+    if _is_taken(port):
+        # Else the health of whoever listens there would pass for this process's.
+        raise NotReady(f"{name} cannot listen: port {port} of the loopback is taken")
     with log.open("w") as output:
         process = subprocess.Popen(  # noqa: S603
             [sys.executable, *command],

@@ -251,3 +251,26 @@ async def test_refusing_and_failing_is_a_failure() -> None:
     """One backend that failed might have answered: the caller may try again."""
     with pytest.raises(AllBackendsFailed):
         await fan_out(reply("a", None, Outcome.REFUSED, "no"), reply("b", None, Outcome.TIMEOUT, "late"))
+
+
+async def test_a_backend_that_cancels_itself_is_a_value() -> None:
+    """A cancellation that nobody asked for ends that backend's call, not the request."""
+    got = await asked(answering(asyncio.CancelledError()))
+    assert got.outcome is Outcome.CANCELLED
+    assert got.hits is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Hits([1, 2], np.array([2.0, 1.0])),  # type: ignore[list-item]
+        Hits(["a"], np.array([[1.0]])),
+        Hits(["a"], np.array([1.0]), {}, {"title": [None]}),  # type: ignore[list-item]
+        Hits(["a"], np.array([1.0]), {"n": np.array([[1.0]])}),
+    ],
+)
+async def test_columns_of_the_wrong_kind_are_garbage(wrong: Hits) -> None:
+    """An engine's own mistake in types or shapes is named where it is made, and goes no further."""
+    got = await asked(answering(wrong))
+    assert got.outcome is Outcome.ERROR
+    assert got.detail.startswith("garbage: ")

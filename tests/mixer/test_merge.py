@@ -293,8 +293,8 @@ def questions(draw: st.DrawFn) -> tuple[dict[str, object], list[Reply]]:
             "weight": draw(st.floats(0, 5)),
             "group": draw(st.sampled_from(["", "g"])),
             "bounds": {
-                "low": draw(st.floats(-10, 10)),
-                "high": draw(st.one_of(st.none(), st.floats(-10, 50))),
+                "low": draw(st.floats(-10, 0)),
+                "high": draw(st.one_of(st.none(), st.floats(0, 50))),
             },
         }
         for name in names
@@ -365,3 +365,9 @@ def test_merging_leaves_the_replies_alone() -> None:
     first, second = (merge(plan(rules), [reply("a", answered)]) for _ in range(2))
     np.testing.assert_array_equal(answered.scores, before)
     np.testing.assert_array_equal(first.fused, second.fused)
+
+
+@pytest.mark.parametrize("normalize", ["min_max", "z_score"])
+def test_huge_scores_do_not_overflow(normalize: str) -> None:
+    """Scores near the end of the scale are normalized without a warning, between 0 and 1."""
+    assert all(0 <= value <= 1 for value in normalized([1.7e308, 1e308, -1.7e308], normalize))

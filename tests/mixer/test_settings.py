@@ -257,3 +257,14 @@ def test_secrets_are_masked() -> None:
 def test_an_empty_secret_is_none() -> None:
     """A variable that is set to nothing is as good as none: no server signs with an empty key."""
     assert Secrets.from_environment({"MIXER_CURSOR_KEY": ""}) == Secrets.from_environment({}) == Secrets()
+
+
+def test_an_alias_to_itself_is_a_fault() -> None:
+    """A file that refers to itself without end gets one clear fault."""
+    assert fault("backends: &loop [*loop]")[2] == "holds an alias to itself"
+
+
+def test_bounds_the_wrong_way_round_are_a_fault() -> None:
+    """A scale of scores whose top is not above its bottom is refused."""
+    with pytest.raises(ValidationError, match="above high"):
+        settings.ScoreBounds(low=2.0, high=1.0)

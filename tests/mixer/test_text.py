@@ -22,9 +22,10 @@ from mixer.text import (
 
 def naive_words(text: str) -> list[str]:
     """The words of a text, one character at a time."""
-    decomposed = unicodedata.normalize("NFKD", text.lower().replace("'", "").replace("’", ""))
-    bare = [c for c in decomposed if not 0x300 <= ord(c) <= 0x36F]
-    return "".join(c if c.isalnum() else " " for c in bare).split()
+    folded = unicodedata.normalize("NFKD", text).lower().replace("'", "").replace("’", "")
+    bare = [c for c in folded if not 0x300 <= ord(c) <= 0x36F]
+    kept = (c.isalnum() or (unicodedata.category(c)[0] == "M" and ord(c) < 0x10000) for c in bare)
+    return "".join(c if keep else " " for c, keep in zip(bare, kept, strict=True)).split()
 
 
 def singular(word: str) -> str:
