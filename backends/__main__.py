@@ -17,7 +17,7 @@ from mixer import telemetry
 from mixer.faults import describe
 from mixer.metrics import Metrics
 from mixer.server import run_loop
-from mixer.serving import Listening, Server, until_signal
+from mixer.serving import Listening, Server, stop_signal
 
 log = logging.getLogger("backends")
 
@@ -70,7 +70,7 @@ def _read(raw: object, source: str, folder: Path) -> BackendSettings:
 
 
 async def _serve(settings: BackendSettings, listening: Listening, name: str) -> None:
-    metrics = Metrics()
+    told, metrics = stop_signal(), Metrics()
     tracing = telemetry.start(name, metrics)
     backend = open_backend(settings)
     server = Server(listening, metrics, [service.SERVICE])
@@ -79,7 +79,7 @@ async def _serve(settings: BackendSettings, listening: Listening, name: str) -> 
         await server.start()
         await server.ready()
         log.info("serving", extra={"port": server.port, "kind": settings.kind})
-        await until_signal()
+        await told.wait()
     finally:
         await server.stop()
         await backend.close()

@@ -128,9 +128,10 @@ def _observer(
     loaded: Loaded,
 ) -> MixObserver:
     features = [feature.name for feature in mix.features]
-    weighty = features
+    # Facts about a user stay out of traces, whatever they weigh.
+    weighty = [feature.name for feature in mix.features if feature.source != "context"]
     if isinstance(loaded, model.LightGbmModel):
-        weighty = sorted(features, key=loaded.manifest.importance.__getitem__, reverse=True)
+        weighty = sorted(weighty, key=loaded.manifest.importance.__getitem__, reverse=True)
     told = describers(settings.telemetry.top_k, weighty[: settings.telemetry.top_features])
     return MixObserver(name, metrics, list(mix.backends), features, told, redactor)
 

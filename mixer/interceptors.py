@@ -11,8 +11,6 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2, status_pb2
-from grpc_status import rpc_status
 from opentelemetry import propagate, trace
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
@@ -20,6 +18,7 @@ from mixer import catalogue
 from mixer.errors import InvalidRequest, Overloaded, RequestError, Violation
 from mixer.metrics import Metrics, exemplar
 from mixer.observe import event
+from mixer.status import abort
 
 log = logging.getLogger("mixer.call")
 tracer = trace.get_tracer("mixer")
@@ -31,7 +30,6 @@ Behavior = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
 _FAULTS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 """Statuses that make a server span an error; the others are the caller's."""
 _CLOCKS_APART_S = 0.01
-_MOST_VIOLATIONS, _MESSAGE_BYTES, _FIELD_BYTES = 8, 1024, 192
 _BY_STANDERS = ("grpc.health.", "grpc.reflection.")
 """Services that are counted but neither traced nor logged."""
 
@@ -188,7 +186,7 @@ class AnswerErrors(Around):
             try:
                 return await behavior(request, context)
             except RequestError as error:
-                await _abort(context, error)
+                await abort(context, error)
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
@@ -201,30 +199,6 @@ class AnswerErrors(Around):
                 await context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log tells more")
 
         return answered
-
-
-async def _abort(context: grpc.aio.ServicerContext, error: RequestError) -> None:
-    """End the call with the error's status; wrong fields go along as google.rpc.BadRequest.
-
-    Trailers hold 8 kB: what does not fit is cut, the violations that are left out are counted.
-    """
-    told, untold = error.violations[:_MOST_VIOLATIONS], len(error.violations[_MOST_VIOLATIONS:])
-    message = _cut(str(error), _MESSAGE_BYTES) + (f" and {untold} more" if untold else "")
-    status = status_pb2.Status(code=error.status.value[0], message=message)
-    if told:
-        violation = error_details_pb2.BadRequest.FieldViolation
-        wrong = [
-            violation(field=_cut(v.field, _FIELD_BYTES), description=_cut(v.description, _FIELD_BYTES))
-            for v in told
-        ]
-        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=wrong))
-    await context.abort_with_status(rpc_status.to_status(status))
-
-
-def _cut(text: str, most: int) -> str:
-    """The text within so many bytes of UTF-8."""
-    data = text.encode("utf-8", "replace")
-    return data.decode() if len(data) <= most else data[: most - 3].decode("utf-8", "ignore") + "…"
 
 
 class LimitCalls(Around):

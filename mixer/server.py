@@ -18,7 +18,8 @@ from mixer import telemetry, wire
 from mixer.app import App, Mix, build
 from mixer.errors import UnknownMix
 from mixer.metrics import Metrics
-from mixer.serving import Listening, Server, until_signal
+from mixer.observe import event
+from mixer.serving import Listening, Server, stop_signal
 from mixer.settings import Settings
 from protos.mixer.v1 import mixer_pb2 as pb
 from protos.mixer.v1 import mixer_pb2_grpc as rpc
@@ -42,6 +43,7 @@ class MixerService(rpc.MixerServiceServicer):
         began_s = perf_counter()
         name = message.mix or self._settings.server.default_mix
         mix = self._mix(name)
+        event.get({})["mixer.mix"] = name
         remaining_s = context.time_remaining()
         left_s = self._settings.server.default_deadline_s if remaining_s is None else remaining_s
         request = wire.request_from(message, name, mix.settings, self._settings.limits, left_s)
@@ -84,14 +86,15 @@ async def running(
 
 async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then drain."""
-    metrics = Metrics()
+    told, metrics = stop_signal(), Metrics()
     tracing = telemetry.start(settings.telemetry.service_name, metrics)
     try:
         async with running(settings, metrics) as (server, app):
             for mix, fault in app.faults.items():
                 log.error("not ready", extra={"mix": mix, "why": fault})
             log.info("serving", extra={"port": server.port, "admin_port": server.admin_port})
-            await until_signal()
+            await told.wait()
+            log.info("draining")
     finally:
         await asyncio.to_thread(tracing.shutdown)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +14,6 @@ from grpc_reflection.v1alpha import reflection
 from mixer.admin import Admin
 from mixer.interceptors import AnswerErrors, LimitCalls, ReadMessages, WatchCalls
 from mixer.metrics import Metrics
-
-log = logging.getLogger(__name__)
 
 MESSAGE_BYTES = 64 * 1024 * 1024
 _ON_THEIR_WAY_S = 0.05
@@ -107,11 +104,10 @@ def _options(listening: Listening) -> list[tuple[str, int]]:
     ]
 
 
-async def until_signal() -> None:
-    """Wait for SIGTERM or SIGINT."""
+def stop_signal() -> asyncio.Event:
+    """Set at SIGTERM or SIGINT, from now on: call it before anything that takes long to start."""
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    await told.wait()
-    log.info("draining")
+    return told

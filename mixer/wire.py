@@ -14,6 +14,7 @@ from mixer.settings import LimitSettings, MixSettings
 from mixer.values import Answer, Drop, Features, ModelRef, Outcome, Ranker, Reply, Request
 from protos.mixer.v1 import mixer_pb2 as pb
 
+_YEAR_10000_S = 253_402_300_800
 _OUTCOMES = {outcome: f"OUTCOME_{outcome.name}" for outcome in Outcome}
 _RANKERS = {ranker: f"RANKER_{ranker.name}" for ranker in Ranker}
 
@@ -202,7 +203,6 @@ def _execution(answer: Answer, elapsed_s: float) -> pb.Execution:
 
 
 def _backend(reply: Reply, hits: int) -> pb.BackendExecution:
-    fresh_ns = int(reply.index.fresh_at_s * 1e9)
     return pb.BackendExecution(
         backend=reply.backend,
         outcome=_OUTCOMES[reply.outcome],
@@ -210,9 +210,17 @@ def _backend(reply: Reply, hits: int) -> pb.BackendExecution:
         hits=hits,
         detail=reply.detail,
         index_version=reply.index.version,
-        fresh_at=Timestamp(seconds=fresh_ns // 10**9, nanos=fresh_ns % 10**9) if fresh_ns else None,
+        fresh_at=_timestamp(reply.index.fresh_at_s),
         server_version=reply.index.server_version,
     )
+
+
+def _timestamp(time_s: float) -> Timestamp | None:
+    """Unix time as a message; none for 0, which means unknown, and for what no calendar holds."""
+    if not 0 < time_s < _YEAR_10000_S:
+        return None
+    whole_s = int(time_s)
+    return Timestamp(seconds=whole_s, nanos=int((time_s - whole_s) * 1e9))
 
 
 def _drop(drop: Drop) -> pb.Drop:

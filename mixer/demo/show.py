@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import platform
+import re
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,6 +27,8 @@ HERE = Path(__file__).parent
 MODEL = Path(str(models.__file__)).parent / "demo" / "ranker"
 BACKENDS = {"lexical": "tantivy", "semantic": "vectors", "symbols": "sqlite"}
 QUESTIONS = ("read a csv file into dicts", "run a command with a timeout", "lru cache decorator")
+_PORTS = {"50051": "mixer", "9464": "admin", "50061": "lexical", "50062": "semantic", "50063": "symbols"}
+"""Whose are the ports that mixer.yaml names."""
 _MADE_BY = f"{platform.python_version()}-{version('mixer')}"
 """What is on disk is used again only by the interpreter and the Mixer that made it."""
 _ROOT = f"{SERVICE}/Search"
@@ -57,7 +61,7 @@ class Stage:
 def run(folder: Path, queries: Sequence[str], once: bool, port: int, console: Console) -> None:
     """Show it all, then serve until interrupted. Raises: NotReady, MixerError, OSError."""
     stage = prepare(folder, port, console)
-    with served(stage) as collector:
+    with _interrupted_by_sigterm(), served(stage) as collector:
         for query in queries or QUESTIONS:
             ask(query, f"127.0.0.1:{port}", collector, console)
         if once:
@@ -81,13 +85,16 @@ def prepare(folder: Path, port: int, console: Console, model: Path = MODEL) -> S
         console.print(f"{count} documents of the standard library of Python {platform.python_version()}")
     for name in BACKENDS:
         _index(stage, name, console)
-    settings = (HERE / "mixer.yaml").read_text(encoding="utf-8").replace("MODEL_FOLDER", str(model.resolve()))
-    written = {"50051": port, "9464": ports["admin"], "50061": ports["lexical"]}
-    written |= {"50062": ports["semantic"], "50063": ports["symbols"]}
-    for there, here in written.items():
-        settings = settings.replace(f"127.0.0.1:{there}", f"127.0.0.1:{here}")
-    stage.settings.write_text(settings, encoding="utf-8")
+    stage.settings.write_text(_settings(ports, model), encoding="utf-8")
     return stage
+
+
+def _settings(ports: Mapping[str, int], model: Path) -> str:
+    """mixer.yaml with these ports and this model."""
+    shipped = (HERE / "mixer.yaml").read_text(encoding="utf-8")
+    # In one pass: a port that is given may be one of those that the file names.
+    moved = re.sub(r"127\.0\.0\.1:(\d+)", lambda found: f"127.0.0.1:{ports[_PORTS[found[1]]]}", shipped)
+    return moved.replace("MODEL_FOLDER", json.dumps(str(model.resolve())))
 
 
 def _index(stage: Stage, name: str, console: Console) -> None:
@@ -101,6 +108,16 @@ def _index(stage: Stage, name: str, console: Console) -> None:
             f"{len(report.bad_lines)} documents cannot be indexed; the first: {report.bad_lines[0]}"
         )
     console.print(f"{name}: {report.indexed} documents in a {BACKENDS[name]} index", highlight=False)
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Within it SIGTERM is as good as Ctrl-C: the other processes end too."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from backends import wire
 from backends.base import Hits, Index
 from mixer.server import run_loop
 from mixer.server import serve as serve_mixer
-from mixer.serving import until_signal
+from mixer.serving import stop_signal
 from mixer.settings import parse
 from protos.backends.v1 import backend_pb2, backend_pb2_grpc
 from protos.mixer.v1 import mixer_pb2, mixer_pb2_grpc
@@ -56,7 +56,7 @@ async def backends() -> None:
         print(server.add_insecure_port("127.0.0.1:0"), flush=True)
         await server.start()
         servers.append(server)
-    await until_signal()
+    await stop_signal().wait()
 
 
 class Floor(mixer_pb2_grpc.MixerServiceServicer):
@@ -82,7 +82,7 @@ async def floor(targets: list[str]) -> None:
     mixer_pb2_grpc.add_MixerServiceServicer_to_server(Floor(targets), server)
     print(server.add_insecure_port("127.0.0.1:0"), flush=True)
     await server.start()
-    await until_signal()
+    await stop_signal().wait()
 
 
 def settings(targets: list[str], port: int, model: str) -> str:
@@ -126,7 +126,7 @@ async def collector() -> None:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, {"Export": handler}),))
     print(server.add_insecure_port("127.0.0.1:0"), flush=True)
     await server.start()
-    await until_signal()
+    await stop_signal().wait()
 
 
 if __name__ == "__main__":

@@ -232,7 +232,7 @@ def test_a_changed_golden_query_is_refused_by_the_test_load(folder: Path) -> Non
     forge(folder)
     refusal = refused(folder)
     assert refusal.check == "golden"
-    assert str(refusal) == "golden query 'query 100' scores otherwise than when trained"
+    assert str(refusal) == "golden query 0 scores otherwise than when trained"
 
 
 def test_a_broken_forest_kills_another_process(folder: Path) -> None:

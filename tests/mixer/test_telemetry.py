@@ -392,7 +392,6 @@ async def test_query_as_it_is_set(setting: str, monkeypatch: pytest.MonkeyPatch,
         assert PLANTS[name] not in log, name
 
 
-@pytest.mark.xfail(reason="mixer.app: features of the context are shown on the rank span as any other")
 async def test_facts_of_the_user_stay(traced: Tracing) -> None:
     """A number that the caller sent as a fact of the user is not told, though a feature is made of it."""
     age = {"name": "age", "source": "context", "key": "age"}
