@@ -58,7 +58,7 @@ class Recipe(Record):
     """LightGBM's own names."""
     rounds: int = 500
     patience: int = 50
-    """Rounds without a better validation NDCG after which to stop; the best round is kept."""
+    """Rounds without a better validation NDCG after which to stop; the best round is kept. 0 trains all rounds."""
     seed: int = 7
     threads: int = 2
     open_depth: int = 0
@@ -99,7 +99,7 @@ def fit(
         learned,
         num_boost_round=recipe.rounds,
         valid_sets=held,
-        callbacks=[_StopAtBestMean(recipe.patience)],
+        callbacks=[_StopAtBestMean(recipe.patience)] if recipe.patience else [],
     )
     return Trained(booster, parameters, train, valid)
 

@@ -87,5 +87,5 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, name: str, lo
             if answer.status == health_pb2.HealthCheckResponse.SERVING:
                 return
             time.sleep(0.1)
-    tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-5:])
+    tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:])
     raise NotReady(f"{name} did not become ready; {log} ends with:\n{tail}")

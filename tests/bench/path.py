@@ -145,12 +145,12 @@ def forest(folder: Path, targets: list[str]) -> Path:
     recipe = training.Recipe(
         parameters={"num_leaves": LEAVES, "min_data_in_leaf": 5, "learning_rate": 0.05},
         rounds=TREES,
-        patience=TREES,
+        patience=0,
     )
     trained = training.fit(listings[:290], listings[290:], features, recipe)
-    trained.booster.best_iteration = TREES
     written = folder / "model"
-    training.write(trained, "bench", features, Judgements("noise", "0" * 64, ()), written)
+    manifest = training.write(trained, "bench", features, Judgements("noise", "0" * 64, ()), written)
+    assert manifest.trees == TREES, "the forest is not of the size that the table tells"
     return written
 
 

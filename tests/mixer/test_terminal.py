@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import lightgbm
+import numpy as np
+import pytest
+from rich.console import Console
+
+from backends.base import FloatColumn
+from mixer import terminal
+from mixer.catalogue import ATTRIBUTES, METRICS, SPANS
+from mixer.client import BackendReport, Hit, SearchResult, Source
+from mixer.manifest import MODEL, sha256_of
+from mixer.model import raw_scores
+from mixer.values import ModelRef
+from tests import forest
+
+NAMES = tuple(feature.name for feature in forest.FEATURES)
+
+
+def hit(rank: int, fused_rank: int | None = None, **changes: Any) -> Hit:
+    made = Hit(
+        id=f"d{rank}",
+        rank=rank,
+        score=1 / rank,
+        fused_score=0.5,
+        fused_rank=rank if fused_rank is None else fused_rank,
+        fields={},
+        sources=(Source("words", rank, 1.0),),
+        pinned=False,
+    )
+    return replace(made, **changes)
+
+
+def result(*hits: Hit, **changes: Any) -> SearchResult:
+    made = SearchResult(
+        hits=hits,
+        query_id="q1",
+        trace_id="",
+        mix="default",
+        candidates=42,
+        next_cursor="",
+        elapsed_ms=12.34,
+        ranker="fused",
+        model=None,
+        degraded=False,
+        degraded_reasons=(),
+        backends=(report("words"), report("vectors")),
+        drops={},
+        feature_names=(),
+        features=np.empty((0, 1)),
+    )
+    return replace(made, **changes)
+
+
+def report(backend: str, outcome: str = "ok", detail: str = "") -> BackendReport:
+    return BackendReport(backend, outcome, 3.21, 7, detail, "v1")
+
+
+def shown(answer: SearchResult, query: str = "read csv", model: Path | None = None, color: bool = False) -> str:
+    out = StringIO()
+    console = Console(file=out, width=250, force_terminal=color, color_system="standard" if color else None)
+    for part in terminal.ranking(query, answer, model):
+        console.print(part)
+    return out.getvalue()
+
+
+def row(text: str, id_: str) -> list[str]:
+    """The cells of a hit's line."""
+    (line,) = [line for line in text.splitlines() if id_ in line]
+    return [cell.strip() for cell in line.strip("│┃").split("│")]
+
+
+def test_a_hit_s_row() -> None:
+    """A row says the rank, the document, its place in every backend, the fused place, and the score."""
+    text = shown(result(hit(2, sources=(Source("vectors", 9, 0.1),))))
+    assert row(text, "d2") == ["2", "d2", "-", "9", "2", "0.500"]
+    assert re.search(r"rank.*document.*words.*vectors.*fused.*score", text)
+    assert text.startswith("read csv")
+
+
+@pytest.mark.parametrize(("rank", "fused_rank", "told"), [(1, 4, "4 ▲3"), (4, 1, "1 ▼3"), (2, 2, "2")])
+def test_arrows(rank: int, fused_rank: int, told: str) -> None:
+    """An arrow says how many places the model moved a hit, up or down; none where it stayed."""
+    assert row(shown(result(hit(rank, fused_rank))), f"d{rank}")[4] == told
+
+
+def test_arrows_have_colors() -> None:
+    """Up is green, down is red."""
+    text = shown(result(hit(1, 2), hit(2, 1)), color=True)
+    assert "\x1b[32m ▲1" in text
+    assert "\x1b[31m ▼1" in text
+
+
+def test_pinned() -> None:
+    """A pinned hit says so beside its rank, and no other does."""
+    text = shown(result(hit(1, pinned=True), hit(2)))
+    assert (row(text, "d1")[0], row(text, "d2")[0]) == ("1 pinned", "2")
+
+
+@pytest.mark.parametrize("words", ["[bold]x[/bold]", "[/]", "[red", "\\[x]", "[link=http://a]b"])
+def test_markup_is_shown_as_it_is(words: str) -> None:
+    """What looks like the terminal's markup in a query, an id, a text, a detail or a reason is only text."""
+    told = result(
+        hit(1, id=f"id-{words}", fields={"title": f"title {words}"}),
+        backends=(report("words", "error", f"detail {words}"),),
+        degraded=True,
+        degraded_reasons=(f"reason {words}",),
+    )
+    text = shown(told, f"query {words}")
+    for place in ("id-", "title ", "detail ", "reason ", "query "):
+        assert f"{place}{words}" in text
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({}, "d1"),
+        ({"year": 1999.0}, "d1"),
+        ({"id": "d1"}, "d1"),
+        ({"kind": "class", "summary": "reads rows", "year": 1.0}, "d1  reads rows"),
+        ({"summary": "x" * 60}, "d1  " + "x" * 60),
+        ({"summary": "x" * 61}, "d1  " + "x" * 60 + "…"),
+    ],
+)
+def test_the_text_of_a_document(fields: dict[str, str | float], told: str) -> None:
+    """Beside the id stands the longest text that says something else, on one line, cut where it is long."""
+    assert row(shown(result(hit(1, fields=fields))), "d1")[1] == told
+
+
+def test_outcomes_of_backends() -> None:
+    """Every backend's outcome, hits and time are there, and its detail where it has one."""
+    outcomes = ("ok", "timeout", "error", "refused", "skipped")
+    reports = tuple(report(f"b{n}", word, "why" * (n > 0)) for n, word in enumerate(outcomes))
+    text = shown(result(backends=reports))
+    for number, word in enumerate(outcomes):
+        assert f"b{number} {word} 7 hits 3.2 ms{' (why)' if number else '  '}" in text
+    colored = shown(result(backends=reports), color=True)
+    for code, told in ((32, "b0 ok"), (33, "b1 timeout"), (31, "b2 error"), (35, "b3 refused")):
+        assert f"\x1b[{code}m{told}" in colored
+
+
+def test_how_it_came_about() -> None:
+    """One line says candidates, ranker, model, time, and the trace where there is one."""
+    assert "42 candidates, ranked by fused (no model), 12.3 ms\n" in shown(result())
+    told = result(ranker="model", model=ModelRef("forest", "v7", "0" * 64), trace_id="abc")
+    assert "ranked by model (forest v7), 12.3 ms, trace abc" in shown(told)
+
+
+def test_degraded() -> None:
+    """A degraded answer says so, with every reason; a whole one does not use the word."""
+    text = shown(result(degraded=True, degraded_reasons=("b: timeout", "checksum_failed")))
+    assert "degraded: b: timeout; checksum_failed" in text
+    assert "degraded" not in shown(result())
+
+
+def test_nothing_found() -> None:
+    """An answer without hits is a table without rows, and still tells how it came about."""
+    assert "42 candidates" in shown(result())
+
+
+def moved(matrix: FloatColumn, folder: Path, **changes: Any) -> SearchResult:
+    """An answer that the model of the folder ranked, with these features."""
+    hits = [hit(place + 1) for place in range(len(matrix))]
+    ref = ModelRef("forest", "1", sha256_of(folder / MODEL))
+    told = {"ranker": "model", "model": ref, "feature_names": NAMES, "features": matrix}
+    return result(*hits, **{**told, **changes})
+
+
+def parts(told: str) -> dict[str, float]:
+    """Features and shares out of a hit's text."""
+    return {name: float(share) for name, share in (item.split(" ") for item in told.split(", ") if item)}
+
+
+@pytest.fixture(scope="module")
+def matrix() -> FloatColumn:
+    return forest.listing(7).features
+
+
+def test_movers_add_up(matrix: FloatColumn, model_folder: Path) -> None:
+    """What moved a hit, strongest first, adds up to its distance from the average hit, but for what is untold."""
+    scores = raw_scores(lightgbm.Booster(model_file=str(model_folder / MODEL)), matrix)
+    told = [parts(text) for text in terminal.movers(moved(matrix, model_folder), model_folder)]
+    assert any(told)
+    for shares, score in zip(told, scores, strict=True):
+        sizes = [abs(share) for share in shares.values()]
+        assert sizes == sorted(sizes, reverse=True)
+        assert len(shares) <= 3
+        untold = min(sizes) if len(shares) == 3 else 0.01
+        assert sum(shares.values()) == pytest.approx(score - scores.mean(), abs=untold + 0.025)
+
+
+def test_movers_name_what_differs(matrix: FloatColumn, model_folder: Path) -> None:
+    """Of hits alike but for one feature, that feature alone moves them, one up and the other down."""
+    low, high = matrix[0].copy(), matrix[0].copy()
+    low[1], high[1] = -2, 2
+    worse, better = map(parts, terminal.movers(moved(np.array([low, high]), model_folder), model_folder))
+    assert worse["coverage"] < 0 < better["coverage"]
+    assert max(better, key=lambda name: abs(better[name])) == "coverage"
+
+
+def test_hits_that_are_alike_were_not_moved(matrix: FloatColumn, model_folder: Path) -> None:
+    """Where every hit has the same features nothing is told."""
+    assert terminal.movers(moved(matrix[[0, 0]], model_folder), model_folder) == ["", ""]
+
+
+def test_movers_in_the_table(matrix: FloatColumn, model_folder: Path) -> None:
+    """With a model folder the table has a column for them, hit by hit; without one, or without a model, none."""
+    answer = moved(matrix, model_folder)
+    text = shown(answer, model=model_folder)
+    assert "what moved it" in text
+    for place, told in enumerate(terminal.movers(answer, model_folder)):
+        assert row(text, f"d{place + 1} ")[-1] == told
+    assert "what moved it" not in shown(answer)
+    assert "what moved it" not in shown(replace(answer, ranker="fused"), model=model_folder)
+
+
+def test_movers_of_nothing(model_folder: Path) -> None:
+    """A model that ranked no hits moved none."""
+    assert terminal.movers(moved(np.empty((0, 4)), model_folder), model_folder) == []
+
+
+@pytest.mark.parametrize("ref", [None, ModelRef("forest", "2", "f" * 64)])
+def test_movers_of_another_model(matrix: FloatColumn, model_folder: Path, ref: ModelRef | None) -> None:
+    """A folder that holds another model than the one that ranked explains nothing, and is not even loaded."""
+    with pytest.raises(ValueError, match="is not the model that ranked"):
+        terminal.movers(moved(matrix, model_folder, model=ref), model_folder)
+
+
+def test_movers_without_a_model(matrix: FloatColumn, model_folder: Path, tmp_path: Path) -> None:
+    """A folder without a model is a file not found."""
+    with pytest.raises(FileNotFoundError):
+        terminal.movers(moved(matrix, model_folder), tmp_path)
+
+
+def strictly(text: str) -> Any:
+    """JSON without NaN and its like."""
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_plain() -> None:
+    """The result in JSON says all that the result says; a missing feature is null."""
+    answer = result(
+        hit(1, fields={"year": 1999.0, "title": "t"}),
+        model=ModelRef("forest", "1", "0" * 64),
+        drops={"a: repeated": 1},
+        feature_names=("one", "two"),
+        features=np.array([[1.5, np.nan]]),
+    )
+    told = strictly(json.dumps(terminal.plain(answer)))
+    assert told["hits"][0]["sources"] == [{"backend": "words", "rank": 1, "score": 1.0}]
+    assert told["hits"][0]["fields"] == {"year": 1999.0, "title": "t"}
+    assert told["features"] == [[1.5, None]]
+    assert (told["model"]["name"], told["drops"]) == ("forest", {"a: repeated": 1})
+    assert set(told) == {field for field in SearchResult.__slots__}  # noqa: C416
+
+
+def cells(lines: Sequence[str]) -> list[int]:
+    """Cells a line."""
+    return [len(re.split(r"(?<!\\)\|", line)) for line in lines]
+
+
+def test_catalogue() -> None:
+    """Every metric, span and attribute has its row, and every table is a table."""
+    text = terminal.catalogue_markdown()
+    for name in (*(m.name for m in METRICS), *SPANS, *(a.key for a in ATTRIBUTES)):
+        assert f"| `{name}` |" in text
+    for table in text.split("\n\n"):
+        assert len(set(cells(table.splitlines()))) == 1
