@@ -20,6 +20,7 @@ import numpy as np
 from backends.base import FloatColumn
 from mixer import features as feature_code
 from mixer import text as text_code
+from mixer import words as word_code
 from mixer.manifest import (
     GOLDEN,
     MANIFEST,
@@ -280,6 +281,6 @@ def profile(column: FloatColumn) -> Profile:
 def _code_version() -> str:
     """The package's version and a digest of the code that makes features."""
     digest = hashlib.sha256()
-    for module in (feature_code, text_code):
+    for module in (feature_code, text_code, word_code):
         digest.update(Path(str(module.__file__)).read_bytes())
     return f"{version('mixer')}+features.{digest.hexdigest()[:12]}"

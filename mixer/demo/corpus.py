@@ -4,16 +4,13 @@ Ids are spelled as docs.python.org spells them (`os.path.join`, `csv.DictReader`
 built-ins carry no `builtins.` prefix, and every alias or re-export collapses into its one public spelling.
 """
 
-import ast
-import builtins
 import importlib
 import inspect
 import json
 import re
 import sys
-import sysconfig
 import warnings
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +21,8 @@ from typing import Any, TypedDict
 
 from rich.console import Console
 from rich.progress import track
+
+from mixer.demo.uses import count, sources
 
 DOC_CHARS = 4_000
 SUMMARY_CHARS = 300
@@ -69,8 +68,6 @@ _SPELLED = {
 # Bases whose members people, and the docs, name through the subclass in use.
 _STAND_BEHIND = {"socket.SocketType", "configparser.RawConfigParser", "unittest.mock.NonCallableMock"}
 _FOREIGN_HOMES = {"_frozen_importlib", "_frozen_importlib_external", "pyexpat"}
-_NO_SOURCE = {"test", "tests", "idlelib", "lib2to3", "turtledemo", "ensurepip", "site-packages", "encodings"}
-_LITERALS = {ast.JoinedStr: "str", ast.List: "list", ast.Dict: "dict", ast.Set: "set"}
 _STATED = re.compile(r"(?P<signature>[\w.]+\(.*?\))[ ]*(?:-+>?[ ]*(?P<told>.*))?(?:\n|$)")
 
 
@@ -114,7 +111,7 @@ class _Thing:
 def documents() -> Iterator[Document]:
     """Every document, ordered by id: the same content at each call under one interpreter. Takes seconds."""
     things, spellings = _collapsed(_things(_modules()))
-    uses = _uses(spellings, things, _sources())
+    uses = count(spellings, _methods(things), sources())
     return (_document(thing, uses[thing.id]) for thing in things)
 
 
@@ -127,11 +124,20 @@ def write(path: Path) -> int:
     """Write the corpus to `path` as JSON Lines, with progress on stderr; returns the number of documents."""
     console = Console(stderr=True)
     things, spellings = _collapsed(_things(_modules()))
-    uses = _uses(spellings, things, track(_sources(), "Counting uses", console=console))
+    uses = count(spellings, _methods(things), track(sources(), "Counting uses", console=console))
     with path.open("w", encoding="utf-8") as lines:
         for thing in track(things, "Writing documents", console=console):
             lines.write(json.dumps(_document(thing, uses[thing.id]), ensure_ascii=False) + "\n")
     return len(things)
+
+
+def _methods(things: Iterable[_Thing]) -> dict[str, list[str]]:
+    """Ids of the methods of each name."""
+    named: dict[str, list[str]] = defaultdict(list)
+    for thing in things:
+        if thing.kind == "method":
+            named[thing.name].append(thing.id)
+    return named
 
 
 def _modules() -> dict[str, ModuleType]:
@@ -329,75 +335,3 @@ def _first_sentence(doc: str) -> str:
     paragraph = " ".join(doc.split("\n\n", 1)[0].split())
     sentence = re.match(r".{12,}?[.!?](?=\s)", paragraph)
     return (sentence[0] if sentence else paragraph)[:SUMMARY_CHARS]
-
-
-def _uses(spellings: dict[str, str], things: list[_Thing], sources: Iterable[Path]) -> Counter[str]:
-    """References to each id in the library's own source.
-
-    Counted: imports, dotted names that lead through an import, built-in names, methods called on literals,
-    and method names that only one class has. A method name that several classes share counts for none.
-    """
-    owners: dict[str, list[str]] = defaultdict(list)
-    for thing in things:
-        if thing.kind == "method":
-            owners[thing.name].append(thing.id)
-    lone = {name: ids[0] for name, ids in owners.items() if len(ids) == 1}
-    return Counter(id_ for path in sources for id_ in _references(path, spellings, lone))
-
-
-def _sources() -> list[Path]:
-    root = Path(sysconfig.get_path("stdlib"))
-    return sorted(path for path in root.rglob("*.py") if _NO_SOURCE.isdisjoint(path.relative_to(root).parts))
-
-
-def _references(path: Path, spellings: dict[str, str], lone: dict[str, str]) -> Iterator[str]:
-    try:
-        nodes = list(ast.walk(ast.parse(path.read_bytes())))
-    except (SyntaxError, ValueError):
-        return
-    names = _bindings(nodes)
-    for node in nodes:
-        for spelling in _named(node, names):
-            if spelling in spellings:
-                yield spellings[spelling]
-        called = node.func if isinstance(node, ast.Call) else None
-        if isinstance(called, ast.Attribute) and called.attr in lone and _dotted(called, names) is None:
-            yield lone[called.attr]
-
-
-def _bindings(nodes: list[ast.AST]) -> dict[str, str]:
-    """What each name of a file stands for, by its imports; built-ins unless the file defines the name."""
-    names = {name: name for name in vars(builtins) if not name.startswith("_")}
-    for node in nodes:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
-            names.pop(node.name, None)
-        elif isinstance(node, ast.Import):
-            names.update(_bound(alias) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            names.update({alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names})
-    return names
-
-
-def _bound(alias: ast.alias) -> tuple[str, str]:
-    """`import os.path` binds `os`; `import os.path as p` binds `p` to the whole."""
-    top = alias.name.partition(".")[0]
-    return (alias.asname, alias.name) if alias.asname else (top, top)
-
-
-def _named(node: ast.AST, names: dict[str, str]) -> list[str]:
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    if isinstance(node, ast.ImportFrom) and not node.level and node.module:
-        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    dotted = _dotted(node, names) if isinstance(node, ast.Attribute | ast.Name) else None
-    return [dotted] if dotted else []
-
-
-def _dotted(node: ast.AST, names: dict[str, str]) -> str | None:
-    """The full dotted name of a reference; None when it begins at no import, built-in or literal."""
-    if isinstance(node, ast.Name):
-        return names.get(node.id)
-    if isinstance(node, ast.Attribute):
-        prefix = _dotted(node.value, names)
-        return f"{prefix}.{node.attr}" if prefix else None
-    return type(node.value).__name__ if isinstance(node, ast.Constant) else _LITERALS.get(type(node))

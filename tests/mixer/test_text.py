@@ -18,6 +18,7 @@ from mixer.text import (
     field_coverage,
     weighted_coverage,
 )
+from mixer.words import MAX_TEXT_CHARS
 
 
 def naive_words(text: str) -> list[str]:
@@ -176,11 +177,11 @@ def test_long_queries_are_cut(count: int) -> None:
 
 
 def test_long_texts_do_not_change_a_word_s_number() -> None:
-    """A word is found at the end of a megabyte as at its start, and beside texts of any length."""
-    filler = "lorem ipsum " * 90_000
-    made = QueryWords("needle").overlap([f"{filler} needle", "needle", filler])
-    assert made.matched.tolist() == [1, 1, 0]
-    assert made.starts.tolist() == [False, True, False]
+    """A word is found behind a megabyte of others as before it."""
+    filler = ["lorem ipsum " * 150] * 600
+    made = QueryWords("needle").overlap(["needle", *filler, "a needle", "needle"])
+    assert made.matched.tolist() == [1, *[0] * 600, 1, 1]
+    assert made.starts.tolist() == [True, *[False] * 600, False, True]
 
 
 def test_a_repeated_query_word_counts_once() -> None:
@@ -224,3 +225,11 @@ def test_a_query_without_words_covers_nothing() -> None:
     """A query of punctuation has no words: every share is 0 where there is text, NaN where there is none."""
     for measure in (coverage, weighted_coverage, field_coverage):
         np.testing.assert_equal(measure(overlaps("?!", ["a", ""])), [0, np.nan])
+
+
+def test_long_texts_are_read_to_a_bound() -> None:
+    """Of a long text the first MAX_TEXT_CHARS count, and the texts after it are read as ever."""
+    long = "a " * (MAX_TEXT_CHARS // 2) + "needle"
+    made = QueryWords("needle").overlap([long, "needle"])
+    assert made.present.tolist() == [[False, True]]
+    assert made.words.tolist() == [MAX_TEXT_CHARS // 2, 1]

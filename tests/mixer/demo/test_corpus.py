@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mixer.demo import corpus
+from mixer.demo import corpus, uses
 
 # Spelled as docs.python.org spells them, and there on Python 3.11 to 3.14.
 PUBLIC = """
@@ -142,7 +142,7 @@ def test_references_follow_imports_and_literals(tmp_path: Path) -> None:
     spellings = {
         id_: id_ for id_ in ("csv", "csv.writer", "os", "os.path", "os.path.join", "str.join", "open", "len")
     }
-    found = list(corpus._references(source, spellings, {"writeheader": "csv.DictWriter.writeheader"}))
+    found = list(uses.references(source, spellings, {"writeheader": "csv.DictWriter.writeheader"}))
     assert sorted(found) == [
         "csv", "csv.DictWriter.writeheader", "csv.writer", "csv.writer", "len", "os", "os.path", "os.path",
         "os.path.join", "str.join",
@@ -191,7 +191,7 @@ def _built(seed: str) -> str:
     """A small corpus, built by another process under this hash seed."""
     kept = {"abc", "builtins", "collections", "csv", "inspect", "io", "json", "os", "random", "re", "shutil"}
     script = (
-        "import json; from mixer.demo import corpus; corpus._sources = lambda: []\n"
+        "import json; from mixer.demo import corpus; corpus.sources = lambda: []\n"
         f"corpus._LEFT_OUT, corpus._SUBMODULES = {' '.join(sys.stdlib_module_names - kept)!r}, 'os.path'\n"
         "print(json.dumps(list(corpus.documents())))"
     )
@@ -213,7 +213,7 @@ def test_writing_gives_json_lines_and_a_bar_on_stderr(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One document a line, counted; stdout stays free for the caller."""
-    monkeypatch.setattr(corpus, "_sources", list)
+    monkeypatch.setattr(corpus, "sources", list)
     count = corpus.write(tmp_path / "corpus.jsonl")
     lines = (tmp_path / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
     assert count == len(lines)
