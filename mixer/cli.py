@@ -143,7 +143,8 @@ def index(
         except (OSError, IndexFault) as error:
             raise _failure(str(error)) from error
     for bad in report.bad_lines:
-        errors.print(f"{documents}:{bad.number}: {bad.reason}", markup=False, highlight=False)
+        line = f"{documents}:{bad.number}: {bad.reason}"
+        errors.print(line, markup=False, highlight=False, soft_wrap=True)
     if not report.published:
         many = len(report.bad_lines)
         raise _failure(f"{many} bad lines, nothing written; mend them or pass --allow-bad-lines {many}")
