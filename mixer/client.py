@@ -4,90 +4,43 @@ with MixerClient("localhost:50051") as mixer:
     result = mixer.search("read a csv file into dicts")
     for hit in result.hits:
         print(hit.rank, hit.id, hit.score)
+    recent = mixer.search("csv", filters=[Filter("kind", Equals("function")), Filter("uses", Range(min=10))])
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import grpc
-import numpy as np
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from opentelemetry import propagate
 
-from backends.base import Equals, Filter, FloatColumn, Range
+from backends.base import Equals, Filter, Range, Terms
 from mixer.errors import Violation
-from mixer.values import ModelRef
+from mixer.results import BackendReport, Hit, SearchResult, Source, result_from
 from protos.mixer.v1 import mixer_pb2 as pb
 from protos.mixer.v1 import mixer_pb2_grpc as rpc
 
-__all__ = ["AsyncMixerClient", "BackendReport", "Hit", "MixerClient", "MixerError", "SearchResult", "Source"]
+__all__ = [
+    "AsyncMixerClient",
+    "BackendReport",
+    "Equals",
+    "Filter",
+    "Hit",
+    "MixerClient",
+    "MixerError",
+    "Range",
+    "SearchResult",
+    "Source",
+    "Terms",
+]
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["MixerService"].full_name
 _MESSAGE_BYTES = 64 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A backend that returned the document: its rank there (from 1) and raw score."""
-
-    backend: str
-    rank: int
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One document of the page."""
-
-    id: str
-    rank: int
-    score: float
-    fused_score: float
-    fused_rank: int
-    fields: Mapping[str, str | float]
-    sources: tuple[Source, ...]
-    pinned: bool
-
-
-@dataclass(frozen=True, slots=True)
-class BackendReport:
-    """How one backend answered."""
-
-    backend: str
-    outcome: str
-    elapsed_ms: float
-    hits: int
-    detail: str
-    index_version: str
-
-
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """One page, and how it came about."""
-
-    hits: tuple[Hit, ...]
-    query_id: str
-    trace_id: str
-    mix: str
-    candidates: int
-    next_cursor: str
-    elapsed_ms: float
-    ranker: str
-    model: ModelRef | None
-    degraded: bool
-    degraded_reasons: tuple[str, ...]
-    backends: tuple[BackendReport, ...]
-    drops: Mapping[str, int]
-    """Hits or scores left out, by `backend: reason`."""
-    feature_names: tuple[str, ...]
-    features: FloatColumn
-    """(hits, features), NaN for missing; empty unless asked for."""
 
 
 class MixerError(Exception):
@@ -184,7 +137,7 @@ class MixerClient:
         """
         message = search_request(query, **options)
         try:
-            return _result(
+            return result_from(
                 self._stub.Search(message, timeout=timeout_s or self._timeout_s, metadata=_trace())
             )
         except grpc.RpcError as error:
@@ -217,7 +170,7 @@ class AsyncMixerClient:
         """One page for a query; options and errors as in MixerClient.search."""
         message = search_request(query, **options)
         try:
-            return _result(
+            return result_from(
                 await self._stub.Search(message, timeout=timeout_s or self._timeout_s, metadata=_trace())
             )
         except grpc.RpcError as error:
@@ -247,10 +200,6 @@ def _value(value: str | float) -> pb.Value:
     return pb.Value(text=value) if isinstance(value, str) else pb.Value(number=value)
 
 
-def _plain(value: pb.Value) -> str | float:
-    return value.text if value.WhichOneof("kind") == "text" else value.number
-
-
 def _filter(item: Filter) -> pb.Filter:
     condition = item.condition
     if isinstance(condition, Equals):
@@ -258,49 +207,3 @@ def _filter(item: Filter) -> pb.Filter:
     if isinstance(condition, Range):
         return pb.Filter(field=item.field, range=pb.Range(min=condition.min, max=condition.max))
     return pb.Filter(field=item.field, terms=pb.Terms(values=map(_value, condition.values)))
-
-
-def _result(message: pb.SearchResponse) -> SearchResult:
-    execution, names = message.execution, tuple(message.features.names)
-    model = execution.model
-    return SearchResult(
-        hits=tuple(map(_hit, message.hits)),
-        query_id=message.query_id,
-        trace_id=message.trace_id,
-        mix=message.mix,
-        candidates=message.candidates,
-        next_cursor=message.next_cursor,
-        elapsed_ms=execution.elapsed_ms,
-        ranker=_word(pb.Ranker.Name(execution.ranker), "RANKER_"),
-        model=ModelRef(model.name, model.version, model.sha256) if execution.HasField("model") else None,
-        degraded=execution.degraded,
-        degraded_reasons=tuple(execution.degraded_reasons),
-        backends=tuple(map(_report, execution.backends)),
-        drops={f"{drop.backend}: {drop.reason}": drop.count for drop in execution.drops},
-        feature_names=names,
-        features=np.array(message.features.values, np.float64).reshape(-1, len(names) or 1),
-    )
-
-
-def _hit(hit: pb.Hit) -> Hit:
-    return Hit(
-        id=hit.id,
-        rank=hit.rank,
-        score=hit.score,
-        fused_score=hit.fused_score,
-        fused_rank=hit.fused_rank,
-        fields={name: _plain(value) for name, value in hit.fields.items()},
-        sources=tuple(Source(source.backend, source.rank, source.score) for source in hit.sources),
-        pinned=hit.pinned,
-    )
-
-
-def _report(report: pb.BackendExecution) -> BackendReport:
-    outcome = _word(pb.Outcome.Name(report.outcome), "OUTCOME_")
-    return BackendReport(
-        report.backend, outcome, report.elapsed_ms, report.hits, report.detail, report.index_version
-    )
-
-
-def _word(name: str, prefix: str) -> str:
-    return name.removeprefix(prefix).lower()

@@ -1,0 +1,121 @@
+"""What a client gets: the answer of a search as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from backends.base import FloatColumn
+from mixer.values import ModelRef
+from protos.mixer.v1 import mixer_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A backend that returned the document: its rank there (from 1) and raw score."""
+
+    backend: str
+    rank: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One document of the page."""
+
+    id: str
+    rank: int
+    score: float
+    fused_score: float
+    fused_rank: int
+    fields: Mapping[str, str | float]
+    sources: tuple[Source, ...]
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BackendReport:
+    """How one backend answered."""
+
+    backend: str
+    outcome: str
+    elapsed_ms: float
+    hits: int
+    detail: str
+    index_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """One page, and how it came about."""
+
+    hits: tuple[Hit, ...]
+    query_id: str
+    trace_id: str
+    mix: str
+    candidates: int
+    next_cursor: str
+    elapsed_ms: float
+    ranker: str
+    model: ModelRef | None
+    degraded: bool
+    degraded_reasons: tuple[str, ...]
+    backends: tuple[BackendReport, ...]
+    drops: Mapping[str, int]
+    """Hits or scores left out, by `backend: reason`."""
+    feature_names: tuple[str, ...]
+    features: FloatColumn
+    """(hits, features), NaN for missing; empty unless asked for."""
+
+
+def result_from(message: pb.SearchResponse) -> SearchResult:
+    """The values of an answer's message."""
+    execution, names = message.execution, tuple(message.features.names)
+    model = execution.model
+    return SearchResult(
+        hits=tuple(map(_hit, message.hits)),
+        query_id=message.query_id,
+        trace_id=message.trace_id,
+        mix=message.mix,
+        candidates=message.candidates,
+        next_cursor=message.next_cursor,
+        elapsed_ms=execution.elapsed_ms,
+        ranker=_word(pb.Ranker.Name(execution.ranker), "RANKER_"),
+        model=ModelRef(model.name, model.version, model.sha256) if execution.HasField("model") else None,
+        degraded=execution.degraded,
+        degraded_reasons=tuple(execution.degraded_reasons),
+        backends=tuple(map(_report, execution.backends)),
+        drops={f"{drop.backend}: {drop.reason}": drop.count for drop in execution.drops},
+        feature_names=names,
+        features=np.array(message.features.values, np.float64).reshape(-1, len(names) or 1),
+    )
+
+
+def _hit(hit: pb.Hit) -> Hit:
+    return Hit(
+        id=hit.id,
+        rank=hit.rank,
+        score=hit.score,
+        fused_score=hit.fused_score,
+        fused_rank=hit.fused_rank,
+        fields={name: _plain(value) for name, value in hit.fields.items()},
+        sources=tuple(Source(source.backend, source.rank, source.score) for source in hit.sources),
+        pinned=hit.pinned,
+    )
+
+
+def _report(report: pb.BackendExecution) -> BackendReport:
+    outcome = _word(pb.Outcome.Name(report.outcome), "OUTCOME_")
+    return BackendReport(
+        report.backend, outcome, report.elapsed_ms, report.hits, report.detail, report.index_version
+    )
+
+
+def _word(name: str, prefix: str) -> str:
+    return name.removeprefix(prefix).lower()
+
+
+def _plain(value: pb.Value) -> str | float:
+    return value.text if value.WhichOneof("kind") == "text" else value.number
