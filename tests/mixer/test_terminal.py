@@ -64,7 +64,9 @@ def report(backend: str, outcome: str = "ok", detail: str = "") -> BackendReport
     return BackendReport(backend, outcome, 3.21, 7, detail, "v1")
 
 
-def shown(answer: SearchResult, query: str = "read csv", model: Path | None = None, color: bool = False) -> str:
+def shown(
+    answer: SearchResult, query: str = "read csv", model: Path | None = None, color: bool = False
+) -> str:
     out = StringIO()
     console = Console(file=out, width=250, force_terminal=color, color_system="standard" if color else None)
     for part in terminal.ranking(query, answer, model):

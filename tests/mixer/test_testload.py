@@ -28,16 +28,15 @@ def test_a_sound_model_passes_in_silence(folder: Path, capfd: pytest.CaptureFixt
     assert capfd.readouterr().err == ""
 
 
-def test_scores_that_changed(folder: Path) -> None:
-    """A process of its own ends with status 1 and one line that says which golden query, without its words."""
+def test_scores_that_changed(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Scores that differ in their last bits are status 1 and one line: which golden query, not its words."""
     golden = Golden.model_validate_json((folder / GOLDEN).read_bytes())
     first = golden.queries[0]
     wrong = first.model_copy(update={"scores": (first.scores[0] + 1e-12, *first.scores[1:])})
     changed = golden.model_copy(update={"queries": (wrong, *golden.queries[1:])})
     (folder / GOLDEN).write_text(changed.model_dump_json(), encoding="utf-8")
-    done = run(folder)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "golden query 0 scores otherwise than when trained\n"
+    assert testload.main(folder) == 1
+    assert capfd.readouterr().err == "golden query 0 scores otherwise than when trained\n"
 
 
 def test_a_file_that_kills(folder: Path) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from rich.console import Console
@@ -36,28 +37,19 @@ def documents() -> list[dict[str, Any]]:
     ]
 
 
-@dataclass
-class Written:
-    """What stands in for the corpus, and how often it was asked for."""
+@contextmanager
+def small_corpus(documents: list[dict[str, Any]]) -> Iterator[list[Path]]:
+    """Within it these documents are the corpus; it gives the files that were written."""
+    files: list[Path] = []
 
-    documents: list[dict[str, Any]] = field(default_factory=documents)
-    times: int = 0
-
-    def write(self, path: Path) -> int:
-        """As `corpus.write`."""
-        self.times += 1
-        lines = [json.dumps(document) for document in self.documents]
+    def write(path: Path) -> int:
+        files.append(path)
+        lines = [json.dumps(document) for document in documents]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return len(lines)
 
-
-@pytest.fixture(scope="session")
-def written() -> Iterator[Written]:
-    """The small corpus in place of the interpreter's."""
-    stand_in = Written()
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(corpus, "write", stand_in.write)
-        yield stand_in
+    with patch.object(corpus, "write", write):
+        yield files
 
 
 @pytest.fixture
@@ -66,8 +58,16 @@ def console() -> Console:
     return Console(file=StringIO(), width=300)
 
 
+@pytest.fixture
+def corpus_files() -> Iterator[list[Path]]:
+    """The small corpus in place of the interpreter's; the files that were written of it."""
+    with small_corpus(documents()) as files:
+        yield files
+
+
 @pytest.fixture(scope="session")
-def stage(tmp_path_factory: pytest.TempPathFactory, written: Written) -> show.Stage:
+def stage(tmp_path_factory: pytest.TempPathFactory) -> show.Stage:
     """The demo prepared from nothing, with the shipped model."""
     folder = tmp_path_factory.mktemp("demo") / "new"
-    return show.prepare(folder, free_port(), Console(file=StringIO()))
+    with small_corpus(documents()):
+        return show.prepare(folder, free_port(), Console(file=StringIO()))

@@ -29,7 +29,13 @@ def value(given: Any) -> AnyValue:
 
 
 def span(
-    id_: int, parent: int, name: str, start_ms: float = 0, end_ms: float = 1, failed: bool = False, **said: Any
+    id_: int,
+    parent: int,
+    name: str,
+    start_ms: float = 0,
+    end_ms: float = 1,
+    failed: bool = False,
+    **said: Any,
 ) -> Span:
     return Span(
         trace_id=TRACE,
@@ -93,7 +99,12 @@ def test_spans_of_two_processes_nest(collector: Collector) -> None:
     spans = seen(collector, 4)
     assert {item.name: item.service for item in spans}["retrieve"] == "lexical"
     drawn = lines(spans)
-    assert [line.split(" ms  ")[1].split("  ")[0] for line in drawn[1:]] == ["root", "ask", "retrieve", "rank"]
+    assert [line.split(" ms  ")[1].split("  ")[0] for line in drawn[1:]] == [
+        "root",
+        "ask",
+        "retrieve",
+        "rank",
+    ]
     root, ask, retrieve, rank = map(depth, drawn[1:])
     assert root < ask < retrieve
     assert ask == rank
@@ -139,7 +150,10 @@ def test_what_spans_say(collector: Collector) -> None:
     """Of the attributes those that a person looks for are shown; false and 0 are said too, markup is only text."""
     export(
         collector,
-        message("mixer", span(1, 0, "root", degraded=False, candidates=0, ranker="[bold]", secret="x", hits=[1, 2])),
+        message(
+            "mixer",
+            span(1, 0, "root", degraded=False, candidates=0, ranker="[bold]", secret="x", hits=[1, 2]),
+        ),
     )
     (root,) = seen(collector, 1)
     assert root.attributes == {
@@ -161,7 +175,13 @@ def test_nothing_came() -> None:
 def test_it_waits_for_the_whole_trace(collector: Collector) -> None:
     """The spans are given once the root and so many in all are in, though they come late and apart."""
     root, rank = message("mixer", span(1, 0, "root")), message("mixer", span(2, 1, "rank"))
-    sending = threading.Thread(target=lambda: (export(collector, rank), time.sleep(0.2), export(collector, root)))
+
+    def send() -> None:
+        export(collector, rank)
+        time.sleep(0.2)
+        export(collector, root)
+
+    sending = threading.Thread(target=send)
     sending.start()
     assert {item.name for item in seen(collector, 2)} == {"root", "rank"}
     sending.join()

@@ -58,6 +58,21 @@ def test_free_port() -> None:
         assert listens(port)
 
 
+def look(port: int, config: Path, logs: Path) -> None:
+    """Look at the process that serves on the port, then fail."""
+    assert health(port) == health_pb2.HealthCheckResponse.SERVING
+    (started,) = psutil.Process(os.getpid()).children()
+    told = started.environ()
+    assert (told["OTEL_SERVICE_NAME"], told["OTEL_RESOURCE_ATTRIBUTES"]) == ("words", "from.test=yes")
+    with (
+        pytest.raises(NotReady, match=f"second cannot listen: port {port}"),
+        processes.backend("second", config, port, logs, {}),
+    ):
+        pytest.fail("the port is taken")
+    assert health(port) == health_pb2.HealthCheckResponse.SERVING
+    raise ZeroDivisionError
+
+
 def test_a_process_is_ready_then_stopped(config: Path, tmp_path: Path) -> None:
     """Within the block the process answers; after it, also after a failure in it, it has ended and nothing listens.
 
@@ -71,36 +86,24 @@ def test_a_process_is_ready_then_stopped(config: Path, tmp_path: Path) -> None:
         pytest.raises(ZeroDivisionError),
         processes.backend("words", config, port, tmp_path, environment),
     ):
-        assert health(port) == health_pb2.HealthCheckResponse.SERVING
-        (started,) = psutil.Process(os.getpid()).children()
-        told = started.environ()
-        assert (told["OTEL_SERVICE_NAME"], told["OTEL_RESOURCE_ATTRIBUTES"]) == ("words", "from.test=yes")
-        with (
-            pytest.raises(NotReady, match=f"second cannot listen: port {port}"),
-            processes.backend("second", config, port, tmp_path, {}),
-        ):
-            pass
-        assert health(port) == health_pb2.HealthCheckResponse.SERVING
-        _ = 1 / 0
+        look(port, config, tmp_path)
     assert not listens(port)
     assert '"serving"' in (tmp_path / "words.log").read_text(encoding="utf-8")
 
 
 def test_a_process_that_dies_at_start(tmp_path: Path) -> None:
     """The error names the process, its log, and the last that the log says; nobody waits for the dead."""
-    missing = tmp_path / "gone.yaml"
+    log = tmp_path / "dead.log"
     with (
         none_left(),
         pytest.raises(NotReady) as failed,
-        processes.mixer(missing, free_port(), tmp_path, {}),
+        processes._process("dead", ["-c", "raise SystemExit('no such index')"], free_port(), log, {}),
     ):
         pytest.fail("it cannot be ready")
-    told = str(failed.value).splitlines()
-    assert told[0] == f"mixer did not become ready; {tmp_path / 'mixer.log'} ends with:"
-    assert f"{missing}: No such file or directory" in told[1]
+    assert str(failed.value) == f"dead did not become ready; {log} ends with:\nno such index"
 
 
-def test_only_the_tail_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_tail_of_the_log(tmp_path: Path) -> None:
     """Of a long log the last five lines are told, though it holds bytes that are no text."""
     log = tmp_path / "words.log"
     log.write_bytes(b"".join(b"line %d \xff\n" % number for number in range(20)))
@@ -108,7 +111,13 @@ def test_only_the_tail_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         dead.wait()
         with pytest.raises(NotReady) as failed:
             processes._wait_until_ready(dead, free_port(), "words", log)
-    assert [line.split(" ")[1] for line in str(failed.value).splitlines()[1:]] == ["15", "16", "17", "18", "19"]
+    assert [line.split(" ")[1] for line in str(failed.value).splitlines()[1:]] == [
+        "15",
+        "16",
+        "17",
+        "18",
+        "19",
+    ]
 
 
 def test_a_process_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,6 +126,8 @@ def test_a_process_that_never_answers(tmp_path: Path, monkeypatch: pytest.Monkey
     with (
         none_left(),
         pytest.raises(NotReady, match="idle did not become ready"),
-        processes._process("idle", ["-c", "import time; time.sleep(60)"], free_port(), tmp_path / "idle.log", {}),
+        processes._process(
+            "idle", ["-c", "import time; time.sleep(60)"], free_port(), tmp_path / "idle.log", {}
+        ),
     ):
         pytest.fail("it cannot be ready")
