@@ -16,8 +16,7 @@ from backends.index import IndexFault
 from mixer import telemetry
 from mixer.faults import describe
 from mixer.metrics import Metrics
-from mixer.server import run_loop
-from mixer.serving import Listening, Server, stop_signal
+from mixer.serving import Listening, Server, run_loop, stop_signal
 
 log = logging.getLogger("backends")
 

@@ -36,7 +36,9 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _scalar(text: str) -> str | float:
-    """A finite number where it reads as one; `nan` and `inf` are words."""
+    """A finite number where it reads as one; `nan` and `inf` are words, and so is what stands in quotes."""
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1]
     try:
         number = float(text)
     except ValueError:

@@ -1,4 +1,7 @@
-"""The command line: `mixer --help` shows the way from documents to a served, trained mix."""
+"""The command line: `mixer --help` shows the way from documents to a served, trained mix.
+
+A command imports what it alone needs when it runs, so that the light ones start at once.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from backends import build
 from backends.index import IndexFault
-from mixer import arguments, model, settings, telemetry, terminal
+from mixer import arguments, settings, terminal
 from mixer.client import MixerClient, MixerError
 from mixer.faults import describe
-from mixer.server import run_loop
-from mixer.server import serve as serve_until_told
 from mixer.settings import MixSettings, Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -61,11 +62,14 @@ def main() -> None:
 @app.command()
 def serve(config: Config) -> None:
     """Serve the mixes of a settings file until SIGTERM. One JSON line a call goes to standard output."""
+    from mixer import server, telemetry
+    from mixer.serving import run_loop
+
     loaded = _settings(config)
     told = loaded.telemetry
     telemetry.start_logging(told.log_level, raw_messages=told.query == "raw")
     try:
-        run_loop(serve_until_told(loaded))
+        run_loop(server.serve(loaded))
     except (OSError, ValueError, IndexFault) as error:
         raise _failure(str(error)) from error
 
@@ -79,7 +83,7 @@ def search(
     where: Annotated[
         list[str] | None,
         typer.Option(
-            help="Filter, repeatable: kind=class, kind=class|function, year=1990..1999, year=..2000"
+            help="Filter, repeatable: kind=class, kind=class|function, year=1990..1999, year=..2000, id='7'"
         ),
     ] = None,
     context: Annotated[list[str] | None, typer.Option(help="Context, repeatable: age=31, plan=free")] = None,
@@ -252,6 +256,8 @@ def _settings(config: Path) -> Settings:
 
 def _refused(mix: MixSettings, loaded: Settings) -> str:
     """Why the mix's model cannot be used; empty where it can."""
+    from mixer import model
+
     if not mix.model:
         return ""
     try:

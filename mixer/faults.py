@@ -30,7 +30,7 @@ def describe(error: ValidationError) -> Iterator[Fault]:
         message = (
             "unknown key" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
         )
-        yield Fault(".".join(str(part) for part in item["loc"]), message)
+        yield Fault(".".join(str(part) for part in item["loc"]) or "(file)", message)
 
 
 def line_of(root: yaml.Node | None, path: str) -> int:

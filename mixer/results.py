@@ -89,7 +89,9 @@ def result_from(message: pb.SearchResponse) -> SearchResult:
         backends=tuple(map(_report, execution.backends)),
         drops={f"{drop.backend}: {drop.reason}": drop.count for drop in execution.drops},
         feature_names=names,
-        features=np.array(message.features.values, np.float64).reshape(len(message.hits) if names else 0, len(names)),
+        features=np.array(message.features.values, np.float64).reshape(
+            len(message.hits) if names else 0, len(names)
+        ),
     )
 
 

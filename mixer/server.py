@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from difflib import get_close_matches
 from time import perf_counter
-from typing import Any
 
 import grpc
 from opentelemetry import trace
@@ -97,21 +96,6 @@ async def serve(settings: Settings) -> None:
             log.info("draining")
     finally:
         await asyncio.to_thread(tracing.shutdown)
-
-
-def run_loop(main: Coroutine[Any, Any, None]) -> None:
-    """Run to the end on uvloop, or on asyncio's own loop where there is none."""
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(main)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
 
 
 def _listening(settings: Settings) -> Listening:

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import lightgbm
 import numpy as np
 from rich.console import RenderableType
 from rich.table import Table
@@ -86,6 +85,8 @@ def movers(result: SearchResult, model: Path) -> list[str]:
         raise ValueError(f"{model} is not the model that ranked this answer")
     if not result.hits:
         return []
+    import lightgbm
+
     booster = lightgbm.Booster(model_file=str(model / MODEL))
     shares = np.asarray(booster.predict(result.features, pred_contrib=True, num_threads=1))[:, :-1]
     shares = shares - shares.mean(axis=0)

@@ -64,16 +64,9 @@ async def collect(
 
     async def one(judged: Judged) -> Listing:
         async with free:
-            result = await client.search(
-                judged.query,
-                mix=asking.mix,
-                page_size=asking.page_size,
-                filters=_only_judged(judged) if pool == "judged" else (),
-                features=asking.features,
-                timeout_s=asking.timeout_s,
-            )
+            pages = await _pages(client, judged, pool, asking)
         progress()
-        return listing_of(judged, pool, result)
+        return listing_of(judged, pool, pages)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -83,26 +76,44 @@ async def collect(
     return tuple(task.result() for task in asked)
 
 
+async def _pages(client: AsyncMixerClient, judged: Judged, pool: Pool, asking: Asking) -> list[SearchResult]:
+    """The whole list, page by page where it is longer than one."""
+    pages: list[SearchResult] = []
+    while not pages or pages[-1].next_cursor:
+        page = await client.search(
+            judged.query,
+            mix=asking.mix,
+            page_size=asking.page_size,
+            cursor=pages[-1].next_cursor if pages else "",
+            filters=_only_judged(judged) if pool == "judged" else (),
+            features=asking.features,
+            timeout_s=asking.timeout_s,
+        )
+        pages.append(page)
+    return pages
+
+
 def _only_judged(judged: Judged) -> tuple[Filter, ...]:
     return (Filter("id", Terms(tuple(judged.grades))),)
 
 
-def listing_of(judged: Judged, pool: Pool, result: SearchResult) -> Listing:
-    """What a result says of a judged query."""
-    backends = tuple(report.backend for report in result.backends)
+def listing_of(judged: Judged, pool: Pool, pages: Sequence[SearchResult]) -> Listing:
+    """What the pages of one list say of a judged query."""
+    hits = [hit for page in pages for hit in page.hits]
+    backends = tuple(report.backend for report in pages[0].backends)
     place = {name: row for row, name in enumerate(backends)}
-    ranks = np.zeros((len(backends), len(result.hits)), np.intp)
-    for column, hit in enumerate(result.hits):
+    ranks = np.zeros((len(backends), len(hits)), np.intp)
+    for column, hit in enumerate(hits):
         for source in hit.sources:
             ranks[place[source.backend], column] = source.rank
     return Listing(
         judged=judged,
         pool=pool,
-        ids=tuple(hit.id for hit in result.hits),
+        ids=tuple(hit.id for hit in hits),
         backends=backends,
-        features=result.features,
+        features=np.concatenate([page.features for page in pages]),
         ranks=ranks,
-        fused_ranks=np.array([hit.fused_rank for hit in result.hits], np.intp),
-        grades=np.array([judged.grades.get(hit.id, 0) for hit in result.hits], np.intp),
-        degraded=result.degraded,
+        fused_ranks=np.array([hit.fused_rank for hit in hits], np.intp),
+        grades=np.array([judged.grades.get(hit.id, 0) for hit in hits], np.intp),
+        degraded=any(page.degraded for page in pages),
     )

@@ -107,7 +107,8 @@ async def listings(
     job: Job, target: str, queries: Sequence[Judged], title: str, console: Console
 ) -> tuple[Listing, ...]:
     """The queries' listings in every pool of the job, with a progress bar."""
-    asking = Asking(job.mix, page_size=sum(backend.limit for backend in job.rules.backends.values()))
+    whole = sum(backend.limit for backend in job.rules.backends.values())
+    asking = Asking(job.mix, min(whole, job.settings.limits.page_size) if job.target else whole)
     async with AsyncMixerClient(target, timeout_s=asking.timeout_s) as client:
         with _progress(console) as progress:
             bar = progress.add_task(title, total=len(queries) * len(job.pools))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import re
@@ -49,8 +50,9 @@ class Stage:
         return self.folder / f"docs-{_MADE_BY}.jsonl"
 
     def index(self, name: str) -> Path:
-        """The folder of one backend's index."""
-        return self.folder / f"{name}-{_MADE_BY}"
+        """The folder of one backend's index; another definition makes another."""
+        definition = hashlib.sha256((HERE / f"{name}.yaml").read_bytes()).hexdigest()[:8]
+        return self.folder / f"{name}-{_MADE_BY}-{definition}"
 
     @property
     def settings(self) -> Path:

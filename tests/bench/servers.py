@@ -18,9 +18,8 @@ import yaml
 
 from backends import wire
 from backends.base import Hits, Index
-from mixer.server import run_loop
 from mixer.server import serve as serve_mixer
-from mixer.serving import stop_signal
+from mixer.serving import run_loop, stop_signal
 from mixer.settings import parse
 from protos.backends.v1 import backend_pb2, backend_pb2_grpc
 from protos.mixer.v1 import mixer_pb2, mixer_pb2_grpc

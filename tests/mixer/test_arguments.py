@@ -69,3 +69,9 @@ def test_any_text(text: str) -> None:
             read(text)
         except Unreadable:
             assert "=" not in text or not all(text.partition("=")) or ".." in text
+
+
+@pytest.mark.parametrize("text", ["id='7'", 'id="7"'])
+def test_quotes_make_a_word_of_a_number(text: str) -> None:
+    """An id that looks like a number can be asked for as the word it is."""
+    assert filter_from(text) == Filter("id", Equals("7"))

@@ -210,14 +210,3 @@ async def test_backends_are_closed() -> None:
                 pass
         assert closed == ["closed"]
     assert closed == ["closed"] * 2
-
-
-def test_loop() -> None:
-    """The server runs on uvloop where it can be had, and to its end."""
-    loops: list[str] = []
-
-    async def main() -> None:
-        loops.append(type(asyncio.get_running_loop()).__module__)
-
-    server.run_loop(main())
-    assert loops == ["uvloop"]

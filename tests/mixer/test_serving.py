@@ -25,7 +25,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from mixer.client import AsyncMixerClient, MixerError, search_request
 from mixer.metrics import Metrics
 from mixer.server import SERVICE
-from mixer.serving import Listening, Server
+from mixer.serving import Listening, Server, run_loop
 from protos.backends.v1 import backend_pb2 as pb
 from protos.mixer.v1 import mixer_pb2_grpc
 from tests.doubles import engines, mixers
@@ -307,3 +307,14 @@ async def test_admin_over_ipv6() -> None:
         assert (await asyncio.to_thread(mixers.get, livez))[0] == 200
     finally:
         await server.stop()
+
+
+def test_loop() -> None:
+    """The server runs on uvloop where it can be had, and to its end."""
+    loops: list[str] = []
+
+    async def main() -> None:
+        loops.append(type(asyncio.get_running_loop()).__module__)
+
+    run_loop(main())
+    assert loops == ["uvloop"]

@@ -41,18 +41,18 @@ JUDGED = Judged(query="csv", need="n", grades={"y": 3, "x": 1, "elsewhere": 2})
 
 def test_a_listing_is_what_was_served() -> None:
     """Ids in served order; each backend's ranks, 0 for absent; fused ranks; the served features themselves."""
-    made = listing_of(JUDGED, "open", RESULT)
+    made = listing_of(JUDGED, "open", [RESULT])
     assert made.ids == ("x", "y", "z")
     assert made.backends == ("a", "b")
     assert made.ranks.tolist() == [[1, 2, 0], [0, 1, 2]]
     assert made.fused_ranks.tolist() == [2, 1, 3]
-    assert made.features is RESULT.features
+    np.testing.assert_equal(made.features, RESULT.features)
     assert (len(made), made.pool, made.degraded) == (3, "open", True)
 
 
 def test_the_unjudged_grade_zero() -> None:
     """Documents that nobody judged grade 0; judged ones that were not served are in the judgements only."""
-    assert listing_of(JUDGED, "open", RESULT).grades.tolist() == [1, 3, 0]
+    assert listing_of(JUDGED, "open", [RESULT]).grades.tolist() == [1, 3, 0]
 
 
 class Answering(AsyncMixerClient):
@@ -73,7 +73,7 @@ class Answering(AsyncMixerClient):
         self.now -= 1
         if query == self._failing:
             raise MixerError(grpc.StatusCode.UNAVAILABLE, "down")
-        return replace(RESULT, query_id=query)
+        return replace(RESULT, query_id=query, next_cursor="")
 
 
 QUERIES = [Judged(query=f"q{n}", need=f"n{n}", grades={f"d{n}": 1, "x": 2}) for n in range(9)]
@@ -125,3 +125,23 @@ async def test_a_failed_query_ends_the_collecting() -> None:
     with pytest.raises(MixerError, match="down"):
         await collected(client)
     assert len(client.asked) < len(QUERIES)
+
+
+class Paging(Answering):
+    """A client whose lists are two pages long."""
+
+    async def search(self, query: str, **options: Any) -> SearchResult:
+        page = await super().search(query, **options)
+        hits = page.hits[2:] if options["cursor"] else page.hits[:2]
+        features = page.features[2:] if options["cursor"] else page.features[:2]
+        cursor = "" if options["cursor"] else f"rest of {query}"
+        return replace(page, hits=hits, features=features, next_cursor=cursor)
+
+
+async def test_a_list_longer_than_a_page_is_asked_for_page_by_page() -> None:
+    """Where the server serves shorter pages, the listing still is the whole list, in order."""
+    client = Paging()
+    made, whole = await collected(client), await collected(Answering())
+    assert [listing.ids for listing in made] == [listing.ids for listing in whole]
+    np.testing.assert_equal(made[0].features, whole[0].features)
+    assert {options["cursor"] for _, options in client.asked} == {"", *(f"rest of q{n}" for n in range(9))}
