@@ -127,8 +127,9 @@ def _min_max(scores: FloatColumn, bounds: ScoreBounds) -> FloatColumn:
     top = _scale_top(scores, bounds)
     if top <= bounds.low:
         return np.where(np.isnan(scores), np.nan, 0.0)
-    shares: FloatColumn = np.clip((scores - bounds.low) / (top - bounds.low), 0.0, 1.0)
-    return shares
+    with np.errstate(over="ignore", invalid="ignore"):  # scales near either end of what a float holds
+        shares = np.nan_to_num((scores - bounds.low) / (top - bounds.low), nan=1.0)
+    return np.where(np.isnan(scores), np.nan, np.clip(shares, 0.0, 1.0))
 
 
 def _z_score(scores: FloatColumn, bounds: ScoreBounds) -> FloatColumn:

@@ -371,3 +371,12 @@ def test_merging_leaves_the_replies_alone() -> None:
 def test_huge_scores_do_not_overflow(normalize: str) -> None:
     """Scores near the end of the scale are normalized without a warning, between 0 and 1."""
     assert all(0 <= value <= 1 for value in normalized([1.7e308, 1e308, -1.7e308], normalize))
+
+
+@pytest.mark.parametrize("low", [-5e-324, -1.7e308])
+def test_extreme_bounds_do_not_overflow(low: float) -> None:
+    """A scale that is vanishingly short, or as long as numbers go, normalizes without a warning."""
+    made = normalized([1.7e308, 0.0, -1.0, NAN], low=low)
+    assert made[0] == 1
+    assert all(0 <= value <= 1 for value in made[:3])
+    assert np.isnan(made[3])
