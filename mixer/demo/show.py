@@ -63,7 +63,7 @@ class Stage:
 def run(folder: Path, queries: Sequence[str], once: bool, port: int, console: Console) -> None:
     """Show it all, then serve until interrupted. Raises: NotReady, MixerError, OSError."""
     stage = prepare(folder, port, console)
-    with _interrupted_by_sigterm(), served(stage) as collector:
+    with _interruptible(), served(stage) as collector:
         for query in queries or QUESTIONS:
             ask(query, f"127.0.0.1:{port}", collector, console)
         if once:
@@ -113,13 +113,15 @@ def _index(stage: Stage, name: str, console: Console) -> None:
 
 
 @contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """Within it SIGTERM is as good as Ctrl-C: the other processes end too."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _interruptible() -> Iterator[None]:
+    """Within it SIGTERM is as good as Ctrl-C, and Ctrl-C works where a shell's background job would ignore it."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 @contextmanager

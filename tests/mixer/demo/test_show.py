@@ -228,7 +228,7 @@ def test_signals_stop_everything(
     stages: list[str], console: Console, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     """The demo goes on serving, with hints how to ask it, until SIGINT or SIGTERM; its processes then end."""
-    handler = signal.getsignal(signal.SIGTERM)
+    handler = signal.getsignal(number)
 
     def pause() -> None:
         os.kill(os.getpid(), number)
@@ -241,7 +241,7 @@ def test_signals_stop_everything(
     assert "serves on 127.0.0.1:50052" in text
     assert "--target localhost:50052" in text
     assert text.endswith("stopping\n")
-    assert signal.getsignal(signal.SIGTERM) is handler
+    assert signal.getsignal(number) is handler
 
 
 def test_sigterm_while_asking(stages: list[str], console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
