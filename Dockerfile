@@ -34,6 +34,8 @@ RUN groupadd --gid 10001 mixer \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin mixer \
     && install -d -o 10001 -g 10001 /models /data /etc/mixer
 COPY --from=builder /opt/mixer /opt/mixer
+# The scorer compiles its kernels when it first starts, some seconds, and keeps them where it may write.
+ENV NUMBA_CACHE_DIR=/tmp/numba
 ENV PATH=/opt/mixer/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONSAFEPATH=1 HOME=/tmp
 USER 10001:10001
 WORKDIR /tmp

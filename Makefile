@@ -6,7 +6,7 @@ PROTOS := protos/backends/v1/backend.proto protos/mixer/v1/mixer.proto
 READY := $(VENV)/.ready
 LOCK := --universal --generate-hashes --no-emit-find-links --no-emit-index-url --no-header
 
-.PHONY: help demo test check bench integration format protos docs lock demo-model eval-demo eval-msrd
+.PHONY: help demo test check bench bench-rank integration format protos docs lock demo-model eval-demo eval-msrd
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ eval-demo: $(READY) ## Measure the demo's model: five folds by need
 
 eval-msrd: $(READY) ## Train and measure on the movie set beside the repository, through the running service
 	$(BIN)/python -m tests.eval.msrd
+
+bench-rank: $(READY) ## Measure the scorer beside LightGBM's own
+	$(BIN)/python -m tests.bench.rank
 
 bench: $(READY) ## Measure what Mixer adds to the bare fan-out
 	$(BIN)/python -m tests.bench.path

@@ -156,6 +156,9 @@ ATTRIBUTES = (
     Attribute("mixer.hits", "int", f"{_ROOT}, arrange", "Hits served."),
     Attribute("mixer.candidates", "int", f"{_ROOT}, merge", "Distinct candidates."),
     Attribute("mixer.ranker", "string", f"{_ROOT}, rank", "Whose order stands: model or fused."),
+    Attribute(
+        "mixer.scorer", "string", f"{_ROOT}, rank", "What evaluated the model: forest, or lightgbm and why."
+    ),
     Attribute("mixer.model.name", "string", f"{_ROOT}, rank", "The model that ranked, or would have."),
     Attribute("mixer.model.version", "string", f"{_ROOT}, rank", "Its version."),
     Attribute("mixer.model.sha256", "string", f"{_ROOT}, rank", "Its file's hash."),

@@ -93,6 +93,7 @@ def of_scores(scores: Scores) -> Attributes:
     """Who ranked, and why not the model where it did not."""
     return {
         "mixer.ranker": scores.ranker.value,
+        **({"mixer.scorer": scores.scorer} if scores.scorer else {}),
         **({"mixer.fallback_reason": scores.fallback_reason} if scores.fallback_reason else {}),
         **_of_model(scores.model),
     }

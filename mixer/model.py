@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightgbm
 import numpy as np
@@ -21,6 +21,9 @@ from mixer.manifest import GOLDEN, MANIFEST, MODEL, Golden, Manifest, sha256_of
 from mixer.rank import ScoringFailed
 from mixer.schema import Feature, schema_hash
 from mixer.values import ModelRef
+
+if TYPE_CHECKING:
+    from mixer.forest import Forest
 
 TEST_LOAD_TIMEOUT_S = 60.0
 
@@ -36,21 +39,24 @@ class ModelRefused(Exception):
 
 
 class LightGbmModel:
-    """A LightGBM forest, scored on the calling thread."""
+    """A LightGBM forest, scored on the calling thread: by Mixer's own scorer, or by LightGBM where that cannot."""
 
-    def __init__(self, manifest: Manifest, booster: lightgbm.Booster) -> None:
-        """Takes a booster that stands behind this manifest."""
+    def __init__(self, manifest: Manifest, booster: lightgbm.Booster, forest: Forest | str) -> None:
+        """Takes a booster that stands behind this manifest, and its forest or the reason why there is none."""
         self.manifest = manifest
         self.ref = ref_of(manifest)
+        self.scorer = f"lightgbm: {forest}" if isinstance(forest, str) else "forest"
+        """Who scores; LightGBM for one of: linear_tree, several_outputs, size, format, mismatch."""
         self._booster = booster
+        self._forest = None if isinstance(forest, str) else forest
 
     def score(self, matrix: FloatColumn) -> FloatColumn:
-        """Raw scores (n,) of rows (n, f). Raises: ScoringFailed."""
+        """Raw scores (n,) of rows (n, f), the same doubles whoever scores. Raises: ScoringFailed."""
         if not len(matrix):
             return np.empty(0)
         try:
-            return raw_scores(self._booster, matrix)
-        except lightgbm.basic.LightGBMError as error:
+            return self._forest.score(matrix) if self._forest else raw_scores(self._booster, matrix)
+        except (lightgbm.basic.LightGBMError, ValueError) as error:
             raise ScoringFailed from error
 
 
@@ -74,7 +80,20 @@ def load(folder: Path, features: Sequence[Feature]) -> LightGbmModel:
     _check_hashes(folder, manifest)
     _check_schema(manifest, features)
     _test_load(folder, manifest)
-    return LightGbmModel(manifest, lightgbm.Booster(model_file=str(folder / MODEL)))
+    booster = lightgbm.Booster(model_file=str(folder / MODEL))
+    return LightGbmModel(manifest, booster, _forest_of(folder, manifest, booster))
+
+
+def _forest_of(folder: Path, manifest: Manifest, booster: lightgbm.Booster) -> Forest | str:
+    """The booster's forest, warm and true to the golden queries to the last bit; or why LightGBM scores."""
+    from mixer.forest import Forest, Unsupported, warm  # takes a while, which the test-load need not wait for
+
+    warm()
+    try:
+        forest = Forest.compile(booster)
+    except Unsupported as refusal:
+        return refusal.reason
+    return "mismatch" if _golden_fault(folder, manifest, forest.score) else forest
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -147,11 +166,17 @@ def check_golden(folder: Path, manifest: Manifest, booster: lightgbm.Booster) ->
     declared = [feature.name for feature in manifest.features]
     if booster.feature_name() != declared:
         return "the forest's columns are not the manifest's features"
+    return _golden_fault(folder, manifest, lambda matrix: raw_scores(booster, matrix))
+
+
+def _golden_fault(
+    folder: Path, manifest: Manifest, score: Callable[[FloatColumn], FloatColumn]
+) -> str | None:
     golden = Golden.model_validate_json((folder / GOLDEN).read_bytes())
     if not golden.queries:
         return "there is no golden query"
     for place, query in enumerate(golden.queries):
-        scores = raw_scores(booster, _matrix(query.features, len(declared)))
+        scores = score(_matrix(query.features, len(manifest.features)))
         if not np.array_equal(scores, np.array(query.scores)):
             return f"golden query {place} scores otherwise than when trained"
     return None

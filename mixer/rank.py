@@ -21,6 +21,7 @@ class Scorer(Protocol):
     """A loaded model."""
 
     ref: ModelRef
+    scorer: str
 
     def score(self, matrix: FloatColumn) -> FloatColumn:
         """Raw scores (n,) of rows (n, f). Raises: ScoringFailed."""
@@ -56,7 +57,7 @@ class RankByModel:
             return self._fused(candidates, "scoring_failed")
         if len(values) and not np.isfinite(values).any():
             return self._fused(candidates, "scores_not_finite")
-        return Scores(values, Ranker.MODEL, self._scorer.ref)
+        return Scores(values, Ranker.MODEL, self._scorer.ref, scorer=self._scorer.scorer)
 
     def _fused(self, candidates: Candidates, reason: str) -> Scores:
         return Scores(candidates.fused, Ranker.FUSED, self._scorer.ref, reason)

@@ -160,6 +160,8 @@ class Scores:
     model: ModelRef | None = None
     fallback_reason: str = ""
     """Why the fused order stands though a model should have ranked; empty otherwise."""
+    scorer: str = ""
+    """What evaluated the model; empty where none did."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,13 @@ from typing import Any
 
 import grpc
 import grpc.aio
-import lightgbm
 import numpy as np
 import pytest
 
 from backends.base import Equals, Filter, Terms
 from mixer import model
 from mixer.client import MixerError, SearchResult, search_request
+from mixer.forest import Forest
 from mixer.manifest import MODEL, Manifest, sha256_of
 from mixer.metrics import Metrics
 from mixer.rank import RankByFusion
@@ -397,13 +397,13 @@ async def test_model_that_fails_to_score(
     """A model that fails at a request leaves the prior order standing for it, says so, and is tried again."""
     monkeypatch.setattr(model, "_test_load", lambda folder, manifest: None)
 
-    def fails(booster: object, matrix: object) -> None:
-        raise lightgbm.basic.LightGBMError(SECRET)
+    def fails(forest: object, matrix: object) -> None:
+        raise ValueError(SECRET)
 
     async with mixers.running(with_model(good, model_folder)) as mixer:
         sound = await mixer.search("csv file")
         with monkeypatch.context() as patch:
-            patch.setattr(model, "raw_scores", fails)
+            patch.setattr(Forest, "score", fails)
             result = await mixer.search("csv file")
         again = await mixer.search("csv file")
     assert ids(result) == IDS

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from mixer import model
+from mixer.forest import Forest, Unsupported
 from mixer.manifest import GOLDEN, MANIFEST, MODEL, Golden, sha256_of
 from mixer.model import ModelRefused
 from mixer.rank import ScoringFailed
@@ -307,3 +308,36 @@ def test_a_test_load_without_end_is_given_up(folder: Path, monkeypatch: pytest.M
 def test_the_schema_hash_is_the_mix_s_too(loaded: model.LightGbmModel) -> None:
     """The hash that the manifest was sealed with is the one that a mix with these features has."""
     assert loaded.manifest.schema_sha256 == schema_hash(forest.FEATURES)
+
+
+def test_the_own_scorer_scores_to_the_last_bit(loaded: model.LightGbmModel, model_folder: Path) -> None:
+    """A loaded model is scored by the forest, and gives the doubles that LightGBM gives."""
+    assert loaded.scorer == "forest"
+    matrix = np.random.default_rng(3).normal(size=(200, len(forest.FEATURES)))
+    booster = lightgbm.Booster(model_file=str(model_folder / "model.txt"))
+    assert loaded.score(matrix).tobytes() == model.raw_scores(booster, matrix).tobytes()
+
+
+def test_a_forest_untrue_to_the_golden_queries_is_left_to_lightgbm(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the own scorer's golden scores differ by a bit, LightGBM scores, and the reason is told."""
+    exact = Forest.score
+    monkeypatch.setattr(Forest, "score", lambda self, matrix: np.nextafter(exact(self, matrix), np.inf))
+    made = model.load(model_folder, forest.FEATURES)
+    assert made.scorer == "lightgbm: mismatch"
+    golden = Golden.model_validate_json((model_folder / GOLDEN).read_bytes()).queries[0]
+    rows = np.array(golden.features, np.float64)
+    assert made.score(rows).tolist() == list(golden.scores)
+
+
+def test_what_the_own_scorer_cannot_do_is_left_to_lightgbm(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A forest of a kind that is not supported is served all the same, and the reason is told."""
+
+    def refuse(*_: object) -> Forest:
+        raise Unsupported("linear_tree", "leaves are linear models")
+
+    monkeypatch.setattr(Forest, "compile", refuse)
+    assert model.load(model_folder, forest.FEATURES).scorer == "lightgbm: linear_tree"

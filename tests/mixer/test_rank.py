@@ -20,6 +20,7 @@ class Fixed:
     """A scorer with an answer, or a failure, of the test's own."""
 
     ref: ModelRef = MODEL
+    scorer: str = "fixed"
 
     def __init__(self, answer: FloatColumn | Exception) -> None:
         self.answer = answer
