@@ -27,6 +27,7 @@ from pydantic import Field
 
 import backends
 from backends.base import EngineSettings
+from backends.folders import swap
 from backends.index import MANIFEST, IndexFault, Manifest
 from backends.schema import BadLine, Document, Progress, Schema, read
 from backends.sqlite import SqliteOptions
@@ -116,16 +117,4 @@ def _published(folder: Path) -> Iterator[Path]:
         draft, replaced = Path(scratch, "draft"), Path(scratch, "replaced")
         draft.mkdir()
         yield draft
-        _swap(draft, folder, replaced)
-
-
-def _swap(draft: Path, folder: Path, replaced: Path) -> None:
-    """Readers of the old index keep it open; between the two renames nothing can be opened anew."""
-    if folder.exists():
-        folder.rename(replaced)
-    try:
-        draft.rename(folder)
-    except OSError:
-        if replaced.exists():
-            replaced.rename(folder)
-        raise
+        swap(draft, folder, replaced)

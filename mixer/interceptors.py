@@ -44,6 +44,10 @@ class Around(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         handler = await continuation(details)
         if handler is None or handler.unary_unary is None:
             return handler
+        return self.wrapped(handler, details)
+
+    def wrapped(self, handler: Handler, details: grpc.HandlerCallDetails) -> Handler:
+        """The handler of a unary call with its behavior wrapped."""
         return grpc.unary_unary_rpc_method_handler(
             self.around(handler.unary_unary, details),
             request_deserializer=handler.request_deserializer,
@@ -236,16 +240,11 @@ class LimitCalls(Around):
             self._idle.set()
 
 
-class ReadMessages(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class ReadMessages(Around):
     """Decodes the message within the call, so that one that cannot be read is answered and counted like any other."""
 
-    async def intercept_service(
-        self, continuation: Continuation, details: grpc.HandlerCallDetails
-    ) -> Handler:
-        """Called by gRPC for every call."""
-        handler = await continuation(details)
-        if handler is None or handler.unary_unary is None:
-            return handler
+    def wrapped(self, handler: Handler, details: grpc.HandlerCallDetails) -> Handler:
+        """See the class."""
 
         async def read(data: bytes, context: grpc.aio.ServicerContext) -> Any:
             try:

@@ -14,6 +14,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from backends.folders import swap
 from mixer.client import AsyncMixerClient
 from mixer.manifest import Manifest
 from mixer.server import running
@@ -61,22 +62,10 @@ def publish(trained: training.Trained, name: str, job: Job, folder: Path) -> Man
         made = scratch / folder.name
         manifest = training.write(trained, name, job.rules.features, job.judgements, made)
         card.write(manifest, made)
-        _swap(made, folder, scratch / "before")
+        swap(made, folder, scratch / "before")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return manifest
-
-
-def _swap(made: Path, folder: Path, before: Path) -> None:
-    """Put one in place of the other, or leave all as it was."""
-    if folder.exists():
-        folder.rename(before)
-    try:
-        made.rename(folder)
-    except OSError:
-        if before.exists():
-            before.rename(folder)
-        raise
 
 
 async def evaluate(job: Job, split: Split | Literal["all"], console: Console) -> list[RenderableType]:

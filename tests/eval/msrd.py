@@ -199,16 +199,16 @@ def tuned(listings: Sequence[Listing]) -> dict[str, float]:
     """The weights whose fused order is best on these listings, by the mean of both pools."""
     names = listings[0].backends
     grid = itertools.product(_WEIGHTS, repeat=len(names))
-    scored = {weights: _fused_ndcg(listings, weights) for weights in grid if max(weights) == 1.0}
+    features = _feature_names()
+    columns = [features.index(f"{name}_share") for name in names]
+    scored = {weights: _fused_ndcg(listings, columns, weights) for weights in grid if max(weights) == 1.0}
     best = max(scored, key=scored.__getitem__)
     console.print(f"weights on valid: {dict(zip(names, best, strict=True))}, mean NDCG@10 {scored[best]:.4f}")
     return dict(zip(names, best, strict=True))
 
 
-def _fused_ndcg(listings: Sequence[Listing], weights: Sequence[float]) -> float:
+def _fused_ndcg(listings: Sequence[Listing], columns: list[int], weights: Sequence[float]) -> float:
     """Mean over the pools of the NDCG that a weighted sum of the normalized scores gives."""
-    shares = [place for place, name in enumerate(_feature_names()) if name.endswith("_share")]
-    columns = [shares[place] for place in range(len(weights))]
     order = evaluation.by_scores(lambda matrix: np.nan_to_num(matrix[:, columns]) @ np.array(weights))
     means = [
         evaluation.values([ls for ls in listings if ls.pool == pool], order, evaluation.ndcg).mean()
