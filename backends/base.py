@@ -94,14 +94,20 @@ class Hits:
             return "an id or a text is not a string"
         if self.scores.shape != (n,):
             return f"{_size(self.scores.shape)} scores for {n} ids"
-        shapes = {column.shape for column in self.numbers.values()}
-        shapes |= {(len(column),) for column in self.texts.values()}
-        wrong = shapes - {(n,)}
-        return f"{_size(wrong.pop())} values of one field for {n} ids" if wrong else None
+        for column in self.numbers.values():
+            if column.shape != (n,):
+                return f"{_size(column.shape)} values of one field for {n} ids"
+        for texts in self.texts.values():
+            if len(texts) != n:
+                return f"{len(texts)} values of one field for {n} ids"
+        return None
 
 
 def _is_text(column: list[str]) -> bool:
-    return set(map(type, column)) <= {str}
+    return set(map(type, column)) <= _TEXT
+
+
+_TEXT = {str}
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -122,17 +122,13 @@ def _request(query: Query) -> pb.RetrieveRequest:
 
 
 def _hits(answer: bytes) -> Hits:
-    """Columns that make sense. Raises: BackendGarbage."""
+    """Raises: BackendGarbage."""
     try:
-        hits = wire.from_response(pb.RetrieveResponse.FromString(answer))
+        return wire.from_response(answer)
     except DecodeError as error:
         raise BackendGarbage("the answer cannot be decoded") from error
     except wire.Malformed as error:
         raise BackendGarbage(str(error)) from error
-    fault = hits.fault()
-    if fault is not None:
-        raise BackendGarbage(fault)
-    return hits
 
 
 def _translate(error: grpc.aio.AioRpcError, query: Query, timeout_s: float) -> NoReturn:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from backends.base import Equals, Filter, Hits, Index, Query, Range, Terms
 from protos.backends.v1 import backend_pb2 as pb
+from protos.backends.v1.packed_pb2 import PackedResponse
 
 _INT32_MAX = 2**31 - 1
 
@@ -59,18 +61,37 @@ def to_response(hits: Hits) -> pb.RetrieveResponse:
     )
 
 
-def from_response(message: pb.RetrieveResponse) -> Hits:
-    """A message as hits, unchecked but for what columns by name cannot hold. Raises: Malformed."""
-    names = [*(column.name for column in message.numbers), *(column.name for column in message.texts)]
-    if len(set(names)) != len(names):
-        raise Malformed("numbers, texts", "two columns have one name")
-    return Hits(
-        ids=list(message.ids),
-        scores=np.array(message.scores, dtype=np.float64),
-        numbers={column.name: np.array(column.values, dtype=np.float64) for column in message.numbers},
-        texts={column.name: list(column.values) for column in message.texts},
-        index=_from_index(message),
-    )
+def from_response(data: bytes) -> Hits:
+    """A RetrieveResponse as hits, unchecked but for what columns by name cannot hold.
+
+    Raises: DecodeError; Malformed.
+    """
+    message = PackedResponse.FromString(data)
+    named = [(column.name, column.values) for column in message.numbers]
+    columns = [message.scores, *[values for _, values in named]]
+    if {len(column) for column in columns} != {8 * len(message.ids)}:
+        return _from_unpacked(pb.RetrieveResponse.FromString(data))
+    names = [name for name, _ in named]
+    texts = {column.name: list(column.values) for column in message.texts}
+    if len({*names, *texts}) != len(names) + len(message.texts):
+        raise _TWICE
+    ids = list(message.ids)
+    numbers = np.frombuffer(b"".join(columns), "<f8").reshape(len(columns), len(ids))
+    index = _index(message.index, message.server_version)
+    return Hits(ids, numbers[0], dict(zip(names, numbers[1:], strict=True)), texts, index)
+
+
+def _from_unpacked(message: pb.RetrieveResponse) -> Hits:
+    """What another writer may send: values one by one or in pieces, and columns that do not fit."""
+    numbers = {column.name: np.array(column.values, dtype=np.float64) for column in message.numbers}
+    texts = {column.name: list(column.values) for column in message.texts}
+    if len({*numbers, *texts}) != len(message.numbers) + len(message.texts):
+        raise _TWICE
+    index = _index(message.index.SerializeToString(), message.server_version)
+    return Hits(list(message.ids), np.array(message.scores, dtype=np.float64), numbers, texts, index)
+
+
+_TWICE = Malformed("numbers, texts", "two columns have one name")
 
 
 def _to_filter(item: Filter) -> pb.Filter:
@@ -132,6 +153,9 @@ def _to_timestamp(time_s: float) -> Timestamp | None:
     return Timestamp(seconds=whole_s + carried_s, nanos=nanos)
 
 
-def _from_index(message: pb.RetrieveResponse) -> Index:
-    fresh_at = message.index.fresh_at
-    return Index(message.index.version, fresh_at.seconds + fresh_at.nanos / 1e9, message.server_version)
+@lru_cache(256)
+def _index(data: bytes, server_version: str) -> Index:
+    """Raises: DecodeError."""
+    message = pb.Index.FromString(data)
+    fresh_at = message.fresh_at
+    return Index(message.version, fresh_at.seconds + fresh_at.nanos / 1e9, server_version)

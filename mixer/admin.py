@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import make_wsgi_app
-
-from mixer.metrics import Metrics
+from prometheus_client import CollectorRegistry, make_wsgi_app
 
 _POLL_S = 0.1
 """How often the thread looks whether it shall stop."""
@@ -35,10 +33,10 @@ class _Silent(WSGIRequestHandler):
 class Admin:
     """Serves on a thread of its own, so that it answers while the event loop is busy."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: CollectorRegistry) -> None:
         """Not ready until told so."""
         self.ready = False
-        self._metrics = make_wsgi_app(metrics.registry)
+        self._metrics = make_wsgi_app(metrics)
         self._server: WSGIServer | None = None
 
     def start(self, address: str) -> int:

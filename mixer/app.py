@@ -143,7 +143,7 @@ def _ranker(mix: MixSettings, loaded: Loaded, observer: MixObserver) -> RankByMo
         log.error("model refused", extra={"model": mix.model, "check": loaded.check, "why": str(loaded)})
         observer.refused(loaded.check)
         return RankByFusion(loaded.ref, f"{loaded.check}_failed")
-    observer.loaded(loaded.manifest)
+    observer.loaded(loaded.manifest, loaded.left_to_lightgbm)
     return RankByModel(loaded)
 
 

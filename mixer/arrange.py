@@ -35,7 +35,8 @@ class Arrange:
         if self._diversity:
             order = spread(order, candidates, self._diversity)
         pinned = self._pinned_rows(plan.request.query, candidates.ids)
-        order = np.concatenate([pinned, order[~np.isin(order, pinned)]])
+        if len(pinned):
+            order = np.concatenate([pinned, order[~np.isin(order, pinned)]])
         ids = candidates.ids
         if plan.bookmark:
             check_inputs(plan.bookmark, replies, scores)

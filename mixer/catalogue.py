@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 
 class Kind(StrEnum):
@@ -34,6 +35,7 @@ LABELS = {
     "model": "configured models",
     "version": "versions of the loaded models",
     "sha256": "hashes of the loaded models",
+    "scorer": "what evaluates a model: forest, lightgbm",
 }
 """Every label and what bounds its values; never a query, a document, a user or a trace."""
 
@@ -51,6 +53,8 @@ class Metric:
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    merged: Literal["livesum", "livemax"] = "livesum"
+    """How gauges of several workers become one; those of a worker that ended are left out. Others are summed."""
 
 
 SERVER_STARTED = Metric("grpc_server_started_total", Kind.COUNTER, "Calls begun.", _RPC)
@@ -97,9 +101,22 @@ FALLBACKS = Metric(
 )
 DEGRADED = Metric("mixer_degraded_total", Kind.COUNTER, "Answers made from less than the whole.", ("mix",))
 MODEL_INFO = Metric(
-    "mixer_model_info", Kind.GAUGE, "1 for the model that ranks.", ("mix", "model", "version", "sha256")
+    "mixer_model_info",
+    Kind.GAUGE,
+    "1 for the model that ranks.",
+    ("mix", "model", "version", "sha256"),
+    merged="livemax",
 )
-MODEL_AGE = Metric("mixer_model_age_seconds", Kind.GAUGE, "Time since the model was trained.", ("mix",))
+MODEL_AGE = Metric(
+    "mixer_model_age_seconds", Kind.GAUGE, "Time since the model was trained.", ("mix",), merged="livemax"
+)
+MODEL_SCORER = Metric(
+    "mixer_model_scorer",
+    Kind.GAUGE,
+    "1 for what evaluates the model, and why where that is LightGBM.",
+    ("mix", "scorer", "reason"),
+    merged="livemax",
+)
 MODEL_REFUSED = Metric(
     "mixer_model_refused_total", Kind.COUNTER, "Models that failed a check at load.", ("mix", "check")
 )
@@ -107,7 +124,11 @@ SCORE_BIN = Metric(
     "mixer_score_bin_total", Kind.COUNTER, "Scores by bin of the model's own profile.", ("mix", "bin")
 )
 SCORE_BIN_REFERENCE = Metric(
-    "mixer_score_bin_reference_ratio", Kind.GAUGE, "Share of the training scores in the bin.", ("mix", "bin")
+    "mixer_score_bin_reference_ratio",
+    Kind.GAUGE,
+    "Share of the training scores in the bin.",
+    ("mix", "bin"),
+    merged="livemax",
 )
 FEATURE_ROWS = Metric("mixer_feature_rows_total", Kind.COUNTER, "Rows of features made.", ("mix",))
 FEATURE_MISSING = Metric(
@@ -121,6 +142,10 @@ FEATURE_OUT_OF_RANGE = Metric(
 )
 SPANS_DROPPED = Metric(
     "mixer_spans_dropped_total", Kind.COUNTER, "Spans that never reached the collector.", ("reason",)
+)
+WORKERS = Metric("mixer_workers", Kind.GAUGE, "Processes of this server that are ready.")
+WORKER_RESTARTS = Metric(
+    "mixer_worker_restarts_total", Kind.COUNTER, "Workers started again, by why they ended.", ("reason",)
 )
 
 METRICS = tuple(value for value in list(globals().values()) if isinstance(value, Metric))

@@ -60,16 +60,24 @@ def main() -> None:
 
 
 @app.command()
-def serve(config: Config) -> None:
+def serve(
+    config: Config,
+    workers: Annotated[
+        int,
+        typer.Option(min=0, max=64, help="Processes that share the port; 0 for the settings' own number."),
+    ] = 0,
+) -> None:
     """Serve the mixes of a settings file until SIGTERM. One JSON line a call goes to standard output."""
-    from mixer import server, telemetry
+    from mixer import server, supervise, telemetry
     from mixer.serving import run_loop
 
-    loaded = _settings(config)
+    loaded = _with_workers(_settings(config), workers)
     told = loaded.telemetry
     telemetry.start_logging(told.log_level, raw_messages=told.query == "raw")
     try:
-        run_loop(server.serve(loaded))
+        run_loop(supervise.serve(loaded) if loaded.server.workers > 1 else server.serve(loaded))
+    except supervise.WorkersFailed as error:
+        raise _failure(str(error), error.status) from error
     except (OSError, ValueError, IndexFault) as error:
         raise _failure(str(error)) from error
 
@@ -254,6 +262,12 @@ def _settings(config: Path) -> Settings:
         raise _failure(f"{config}: {error.strerror}; name a settings file with --config") from error
 
 
+def _with_workers(loaded: Settings, workers: int) -> Settings:
+    """The settings with this number of workers, or their own for 0."""
+    server = loaded.server.model_copy(update={"workers": workers or loaded.server.workers})
+    return loaded.model_copy(update={"server": server})
+
+
 def _refused(mix: MixSettings, loaded: Settings) -> str:
     """Why the mix's model cannot be used; empty where it can."""
     from mixer import model
@@ -307,6 +321,6 @@ def _say(message: str) -> None:
     console.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
-def _failure(message: str) -> typer.Exit:
+def _failure(message: str, status: int = 1) -> typer.Exit:
     errors.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
-    return typer.Exit(1)
+    return typer.Exit(status)

@@ -1,6 +1,7 @@
 """What a stage's result says of itself: values to span attributes, pure, in native Python types.
 
-Never a document's text, a filter's or a context's value: only what the catalogue lists.
+Columns of numbers may stay arrays: they are written as such. Never a document's text, a filter's or a context's
+value: only what the catalogue lists.
 """
 
 from __future__ import annotations
@@ -8,11 +9,26 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Literal
+
+import numpy as np
 
 from mixer.arrange import total_order
 from mixer.catalogue import latency_bucket
-from mixer.values import Answer, Candidates, Features, ModelRef, Outcome, Page, Plan, Reply, Request, Scores
+from mixer.values import (
+    Answer,
+    Candidates,
+    Features,
+    IntColumn,
+    ModelRef,
+    Outcome,
+    Page,
+    Plan,
+    Reply,
+    Request,
+    Scores,
+)
 
 Attributes = dict[str, Any]
 
@@ -61,7 +77,7 @@ def of_answer(answer: Answer, elapsed_s: float, added_s: float) -> Attributes:
         "mixer.latency_bucket": latency_bucket(elapsed_s),
         "mixer.added_ms": added_s * 1000,
         "mixer.degraded": bool(reasons),
-        **({"mixer.degraded_reasons": list(reasons)} if reasons else {}),
+        **({"mixer.degraded_reasons": reasons} if reasons else {}),
         **of_scores(answer.scores),
     }
 
@@ -152,27 +168,30 @@ class OfRank:
         candidates: Candidates = inputs[0]
         features: Features = inputs[1]
         rows = total_order(candidates, scores)[: self._top_k]
-        place = {name: column for column, name in enumerate(features.names)}
-        values = {
-            f"mixer.top.feature.{name}": features.matrix[rows, place[name]].tolist()
-            for name in self._top_features
-            if name in place
-        }
+        shown = [name for name in self._top_features if name in features.names]
+        columns = features.matrix.T[[features.names.index(name) for name in shown]][:, rows]
+        values = {f"mixer.top.feature.{name}": column for name, column in zip(shown, columns, strict=True)}
         prior_ranks = candidates.prior.argsort()[rows] + 1
         return {
             **values,
-            "mixer.top.ids": [candidates.ids[row] for row in rows.tolist()],
-            "mixer.top.scores": scores.values[rows].tolist(),
-            "mixer.top.prior_ranks": prior_ranks.tolist(),
-            "mixer.top.sources": _sources(candidates, rows.tolist()),
+            "mixer.top.ids": tuple(candidates.ids[row] for row in rows.tolist()),
+            "mixer.top.scores": scores.values[rows],
+            "mixer.top.prior_ranks": tuple(prior_ranks.tolist()),
+            "mixer.top.sources": _sources(candidates, rows),
             **of_scores(scores),
         }
 
 
-def _sources(candidates: Candidates, rows: Sequence[int]) -> list[str]:
-    present = (candidates.ranks[:, rows] > 0).T.tolist()
-    names = candidates.backends
-    return [",".join(name for name, there in zip(names, row, strict=True) if there) for row in present]
+def _sources(candidates: Candidates, rows: IntColumn) -> tuple[str, ...]:
+    present = candidates.ranks[:, rows] > 0
+    bits = np.left_shift(1, np.arange(len(present)))
+    return tuple(_names(candidates.backends, code) for code in (bits @ present).tolist())
+
+
+@lru_cache(4096)
+def _names(backends: tuple[str, ...], code: int) -> str:
+    """The backends whose bits are set."""
+    return ",".join(name for bit, name in enumerate(backends) if code >> bit & 1)
 
 
 Describe = Callable[[Sequence[Any], Any], Attributes]

@@ -47,23 +47,25 @@ class MakeFeatures:
         self._declared = tuple(declared)
         self._names = tuple(feature.name for feature in declared)
         bounds = [feature.bounds for feature in declared]
-        self._low = np.array([low for low, _ in bounds])
-        self._high = np.array([high for _, high in bounds])
-        self._defaults = np.array([np.nan if f.default is None else f.default for f in declared])
+        self._low = np.array([[low] for low, _ in bounds]).reshape(-1, 1)
+        self._high = np.array([[high] for _, high in bounds]).reshape(-1, 1)
+        self._defaults = np.array([[np.nan if f.default is None else f.default] for f in declared]).reshape(
+            -1, 1
+        )
 
     def __call__(self, plan: Plan, candidates: Candidates) -> Features:
         """Float64 (n, f): values out of range count as such and, like missing ones, become the default."""
         facts = Facts(plan.request, candidates)
-        matrix = np.empty((len(candidates), len(self._declared)))
-        for place, feature in enumerate(self._declared):
-            column = _COLUMNS[type(feature)](feature, facts)
-            matrix[:, place] = _relative(column) if feature.relative else column
-        missing = np.isnan(matrix)
-        outside = (matrix < self._low) | (matrix > self._high)
+        columns = np.empty((len(self._declared), len(candidates)))
+        for feature, column in zip(self._declared, columns, strict=True):
+            made = _COLUMNS[type(feature)](feature, facts)
+            column[:] = _relative(made) if feature.relative else made
+        missing = np.isnan(columns)
+        outside = (columns < self._low) | (columns > self._high)
         blank = missing | outside
         if blank.any():
-            matrix = np.where(blank, self._defaults, matrix)
-        return Features(self._names, matrix, missing.sum(axis=0), outside.sum(axis=0))
+            columns = np.where(blank, self._defaults, columns)
+        return Features(self._names, columns.T, missing.sum(axis=1), outside.sum(axis=1))
 
 
 class Facts:
@@ -104,14 +106,14 @@ def _backend(feature: BackendFeature, facts: Facts) -> FloatColumn:
     if feature.backend not in candidates.backends:
         return np.full(len(candidates), np.nan)
     row = candidates.backends.index(feature.backend)
+    if feature.value in ("score", "normalized"):
+        columns = candidates.scores if feature.value == "score" else candidates.normalized
+        column: FloatColumn = columns[row]
+        return column
     ranks: NDArray[np.int32] = candidates.ranks[row]
-    columns: Mapping[str, FloatColumn] = {
-        "score": candidates.scores[row],
-        "normalized": candidates.normalized[row],
-        "present": (ranks > 0).astype(np.float64),
-        "rank": np.where(ranks > 0, ranks, np.nan),
-    }
-    return columns[feature.value]
+    if feature.value == "present":
+        return (ranks > 0).astype(np.float64)
+    return np.where(ranks > 0, ranks, np.nan)
 
 
 def _mix(feature: MixFeature, facts: Facts) -> FloatColumn:

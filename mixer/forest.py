@@ -11,42 +11,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from itertools import accumulate, pairwise
+from itertools import accumulate
+from math import ceil
 
 import lightgbm
 import numpy as np
 
 from backends.base import FloatColumn
 from mixer import walk
+from mixer.trees import Order, Tree, Unsupported, order, read
 from mixer.walk import Array
 
 _CATEGORICAL, _DEFAULT_LEFT, _MISSING_SHIFT = 1, 2, 2
 _MISSING_ZERO, _MISSING_NAN = 1, 2
 _NARROW, _WIDE = 1 << 8, 1 << 16
 
+SWEEP_LEAVES = 2.0
+"""Leaves, for each row and each level of a tree's mean depth, up to which asking every node at once was measured to
+beat following each row's path; for up to 64 rows, beyond which both take longer alike."""
+_SWEEP_ROWS, _NEVER = 64, 1 << 62
+
 Question = tuple[int, tuple[int, int] | bytes]
 """A feature, and either its codes of NaN and of zero, or the set of categories that go left."""
-
-
-class Unsupported(Exception):
-    """A forest left to LightGBM; `reason` is one of linear_tree, several_outputs, size, format."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class Tree:
-    """One tree as LightGBM writes it: nodes from 0, a child below 0 being the leaf `~child`."""
-
-    leaves: FloatColumn
-    features: Sequence[int]
-    decisions: Sequence[int]
-    thresholds: Sequence[float]
-    left: Sequence[int]
-    right: Sequence[int]
-    category_sets: Sequence[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +48,17 @@ class Forest:
     stand_ins: Array
     """(numeric columns, 2): the codes of NaN and of zero."""
     categories: Array
-    """(categorical columns + 1, 2): feature, its first word."""
-    words: Array
-    """Sets of categories, 32 bits a word."""
+    """(categorical columns + 1, 2): feature, its first byte."""
+    members: Array
+    """Sets of categories, a bit for each."""
     columns: Array
     """Of each node, in preorder."""
     steps: Array
     """(nodes, 3): cut, first leaf, middle leaf."""
     trees: Array
     """(trees + 1,): first leaf."""
+    sweep_from: Array
+    """(trees,): rows from which asking every node of the tree was measured to beat following each row's path."""
     leaves: FloatColumn
 
     @classmethod
@@ -91,8 +79,8 @@ class Forest:
         rows = np.require(matrix, np.float64, ["C", "A", "W"])
         sums = np.zeros(len(rows))
         walk.add_scores(
-            rows, self.cuts, self.numbers, self.stand_ins, self.categories, self.words,
-            self.columns, self.steps, self.trees, self.leaves, sums,
+            rows, self.cuts, self.numbers, self.stand_ins, self.categories, self.members,
+            self.columns, self.steps, self.trees, self.sweep_from, self.leaves, sums,
         )  # fmt: skip
         return sums
 
@@ -119,42 +107,10 @@ def _chain(nodes: int) -> tuple[list[int], list[int]]:
 
 def _forest(text: str) -> Forest:
     try:
-        head, *blocks = text.partition("\nend of trees")[0].split("\nTree=")
-        header = _pairs(head)
-        if header["num_tree_per_iteration"] != "1":
-            raise Unsupported("several_outputs", f"{header['num_tree_per_iteration']} outputs a row")
-        trees = [_tree(_pairs(block)) for block in blocks]
-        return _flat(trees, int(header["max_feature_idx"]) + 1)
-    except (KeyError, IndexError, ValueError) as error:
+        width, trees = read(text)
+        return _flat(trees, width)
+    except (KeyError, IndexError, ValueError, OverflowError) as error:
         raise Unsupported("format", f"the model's text is not as expected: {error!r}") from error
-
-
-def _pairs(block: str) -> dict[str, str]:
-    return {key: value for key, _, value in (line.partition("=") for line in block.splitlines())}
-
-
-def _tree(pairs: dict[str, str]) -> Tree:
-    if pairs.get("is_linear", "0") != "0":
-        raise Unsupported("linear_tree", "leaves hold linear models")
-    leaves = np.array(pairs["leaf_value"].split(), np.float64)
-    if len(leaves) != int(pairs["num_leaves"]):
-        raise ValueError("leaves are missing")
-    if len(leaves) == 1:
-        return Tree(leaves, [], [], [], [], [], [])
-    features, decisions, left, right = (
-        [int(value) for value in pairs[key].split()]
-        for key in ("split_feature", "decision_type", "left_child", "right_child")
-    )
-    thresholds = [float(value) for value in pairs["threshold"].split()]
-    return Tree(leaves, features, decisions, thresholds, left, right, _category_sets(pairs))
-
-
-def _category_sets(pairs: dict[str, str]) -> list[bytes]:
-    if pairs["num_cat"] == "0":
-        return []
-    bounds = [int(value) for value in pairs["cat_boundaries"].split()]
-    words = np.array(pairs["cat_threshold"].split(), np.uint32)
-    return [words[start:end].tobytes() for start, end in pairwise(bounds)]
 
 
 class _Cuts:
@@ -193,40 +149,13 @@ class _Cuts:
         return self._places[tree.features[node]][tree.thresholds[node]]
 
 
-def _preorder(tree: Tree) -> tuple[list[tuple[int, int, int]], list[int]]:
-    """The nodes (node, first leaf, middle leaf) in preorder, and the leaves from left to right."""
-    nodes: list[tuple[int, int, int]] = []
-    leaves: list[int] = []
-    left_of: list[tuple[int, int]] = []
-    child = 0 if tree.features else -1
-    while True:
-        if child >= 0:
-            if len(nodes) >= len(tree.features):
-                raise ValueError("a node has two parents")
-            left_of.append((child, len(nodes)))
-            nodes.append((child, len(leaves), 0))
-            child = tree.left[child]
-            continue
-        leaves.append(~child)
-        if not left_of:
-            break
-        node, place = left_of.pop()
-        nodes[place] = (node, nodes[place][1], len(leaves))
-        child = tree.right[node]
-    if sorted(leaves) != list(range(len(tree.leaves))):
-        raise ValueError("a leaf is not in its tree once")
-    return nodes, leaves
-
-
 def _flat(trees: Sequence[Tree], width: int) -> Forest:
     cuts = _Cuts(trees)
-    orders = [_preorder(tree) for tree in trees]
-    asked = [
-        cuts.question(tree, n) for tree, (nodes, _) in zip(trees, orders, strict=True) for n, _, _ in nodes
-    ]
+    orders = [order(tree) for tree in trees]
+    walked = list(zip(trees, orders, strict=True))
+    asked = [cuts.question(tree, node) for tree, found in walked for node, _, _ in found.nodes]
     numeric = sorted({(f, codes) for f, codes in asked if isinstance(codes, tuple)})
     sets = sorted({(f, members) for f, members in asked if isinstance(members, bytes)})
-    steps = list(_steps(trees, orders, cuts))
     places = {question: place for place, question in enumerate((*numeric, *sets))}
     lane = _lane(len(places), cuts, trees, width)
     return Forest(
@@ -235,13 +164,12 @@ def _flat(trees: Sequence[Tree], width: int) -> Forest:
         numbers=_numbers(cuts, numeric),
         stand_ins=np.array([codes for _, codes in numeric], np.uint16).reshape(-1, 2),
         categories=_categories(sets),
-        words=np.frombuffer(b"".join(members for _, members in sets), np.uint32).copy(),
+        members=np.frombuffer(b"".join(members for _, members in sets), np.uint8).copy(),
         columns=np.array([places[question] for question in asked], np.uint16),
-        steps=np.array(steps, lane).reshape(-1, 3),
+        steps=np.array(list(_steps(walked, cuts)), lane).reshape(-1, 3),
         trees=np.array([0, *accumulate(len(tree.leaves) for tree in trees)], np.int64),
-        leaves=np.concatenate(
-            [np.empty(0), *(t.leaves[order] for t, (_, order) in zip(trees, orders, strict=True))]
-        ),
+        sweep_from=np.array([_sweep_from(found) for found in orders], np.int64),
+        leaves=np.concatenate([np.empty(0), *(tree.leaves[found.leaves] for tree, found in walked)]),
     )
 
 
@@ -257,12 +185,15 @@ def _lane(columns: int, cuts: _Cuts, trees: Sequence[Tree], width: int) -> type[
     return np.uint8 if most <= _NARROW else np.uint16
 
 
-def _steps(
-    trees: Sequence[Tree], orders: Sequence[tuple[list[tuple[int, int, int]], list[int]]], cuts: _Cuts
-) -> Iterator[tuple[int, int, int]]:
-    for tree, (nodes, _) in zip(trees, orders, strict=True):
-        for node, low, middle in nodes:
+def _steps(walked: Sequence[tuple[Tree, Order]], cuts: _Cuts) -> Iterator[tuple[int, int, int]]:
+    for tree, found in walked:
+        for node, low, middle in found.nodes:
             yield cuts.place(tree, node), low, middle
+
+
+def _sweep_from(found: Order) -> int:
+    rows = ceil(len(found.leaves) / (SWEEP_LEAVES * max(found.depth, 1.0)))
+    return max(2, rows) if rows <= _SWEEP_ROWS else _NEVER
 
 
 def _numbers(cuts: _Cuts, numeric: Sequence[Question]) -> Array:
@@ -275,5 +206,5 @@ def _numbers(cuts: _Cuts, numeric: Sequence[Question]) -> Array:
 
 
 def _categories(sets: Sequence[tuple[int, bytes]]) -> Array:
-    starts = [0, *accumulate(len(members) // 4 for _, members in sets)]
-    return np.array([*zip((f for f, _ in sets), starts, strict=False), (0, starts[-1])], np.int64)
+    starts = [0, *accumulate(len(members) for _, members in sets)]
+    return np.array([*zip((f for f, _ in sets), starts, strict=False), (0, starts[-1])], np.int32)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 from google.protobuf.message import DecodeError
 from opentelemetry import propagate, trace
+from opentelemetry.context import attach, detach
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from mixer import catalogue
 from mixer.errors import InvalidRequest, Overloaded, RequestError, Violation
-from mixer.metrics import Metrics, exemplar
-from mixer.observe import event
+from mixer.metrics import Metrics
+from mixer.record import Record, close_record, open_record
 from mixer.status import abort
 
 log = logging.getLogger("mixer.call")
@@ -34,87 +34,79 @@ _BY_STANDERS = ("grpc.health.", "grpc.reflection.")
 """Services that are counted but neither traced nor logged."""
 
 
-class Around(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Base of the interceptors: wraps the behavior of unary calls; streams (health's Watch) pass as they are."""
+class Around(Protocol):
+    """Wraps unary calls; streams (health's Watch) pass as they are."""
+
+    def wrapped(self, handler: Handler, method: str) -> Handler:
+        """The handler of `service/Method` with something before and after it."""
+        ...
+
+
+class Layers(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """All that stands around a call, the outermost first, put around each method once."""
+
+    def __init__(self, metrics: Metrics, layers: Sequence[Around]) -> None:
+        """Calls of methods that nobody serves are counted, by no name of the caller's; gRPC answers them."""
+        self._layers = layers
+        self._handlers: dict[str, Handler] = {}
+        self._unknown = _Method(metrics, "unknown/unknown", "unknown")
 
     async def intercept_service(
         self, continuation: Continuation, details: grpc.HandlerCallDetails
     ) -> Handler:
         """Called by gRPC for every call."""
+        if details.method in self._handlers:
+            return self._handlers[details.method]
         handler = await continuation(details)
-        if handler is None or handler.unary_unary is None:
-            return handler
-        return self.wrapped(handler, details)
-
-    def wrapped(self, handler: Handler, details: grpc.HandlerCallDetails) -> Handler:
-        """The handler of a unary call with its behavior wrapped."""
-        return grpc.unary_unary_rpc_method_handler(
-            self.around(handler.unary_unary, details),
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
-
-    def around(self, behavior: Behavior, details: grpc.HandlerCallDetails) -> Behavior:
-        """The behavior with something before and after it."""
-        raise NotImplementedError
+        if handler is None:
+            self._unknown.started.inc()
+            self._unknown.handled["UNIMPLEMENTED"].inc()
+        elif handler.unary_unary is not None:
+            for layer in reversed(self._layers):
+                handler = layer.wrapped(handler, details.method.lstrip("/"))
+            self._handlers[details.method] = handler
+        return handler
 
 
-class WatchCalls(Around):
+def _around(handler: Handler, behavior: Behavior) -> Handler:
+    """The handler with another behavior."""
+    return grpc.unary_unary_rpc_method_handler(
+        behavior,
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
+
+
+class WatchCalls:
     """A server span, the RED metrics and one log line for every call."""
 
     def __init__(self, metrics: Metrics) -> None:
         """Counts into these metrics."""
         self._metrics = metrics
         self._in_flight = metrics.gauge(catalogue.SERVER_IN_FLIGHT)
-        self._methods: dict[str, _Method] = {}
-        self._unknown = _Method(metrics, "unknown/unknown", "unknown")
 
-    async def intercept_service(
-        self, continuation: Continuation, details: grpc.HandlerCallDetails
-    ) -> Handler:
-        """A method that is not served is counted here, by no name of the caller's; gRPC answers for it."""
-        handler = await super().intercept_service(continuation, details)
-        if handler is None:
-            self._unknown.started.inc()
-            self._unknown.handled["UNIMPLEMENTED"].inc()
-        return handler
+    def wrapped(self, handler: Handler, method: str) -> Handler:
+        """See `Around`."""
+        behavior, watched = handler.unary_unary, _Method(self._metrics, method, "unary")
 
-    def around(self, behavior: Behavior, details: grpc.HandlerCallDetails) -> Behavior:
-        """See the class."""
-        method = self._method(details.method.lstrip("/"))
-        parent = propagate.extract({pair[0]: pair[1] for pair in details.invocation_metadata or ()})
-
-        async def watched(request: Any, context: grpc.aio.ServicerContext) -> Any:
-            call = _Call(method)
-            token = event.set(call.said)
+        async def watch(request: Any, context: grpc.aio.ServicerContext) -> Any:
+            call, code = _Call(watched, context), "INTERNAL"
             self._in_flight.inc()
-            span: Span = trace.INVALID_SPAN if method.bystander else call.span(parent)
-            with trace.use_span(
-                span, end_on_exit=True, record_exception=False, set_status_on_exception=False
-            ):
-                code = "INTERNAL"
-                try:
-                    response = await behavior(request, context)
-                    code = _name_of(context.code())
-                    return response
-                except asyncio.CancelledError:
-                    code = "DEADLINE_EXCEEDED" if _expired(context) else "CANCELLED"
-                    raise
-                except grpc.aio.AbortError:
-                    code = _name_of(context.code())
-                    raise
-                finally:
-                    self._in_flight.dec()
-                    event.reset(token)
-                    call.end(span, code)
+            try:
+                response = await behavior(request, context)
+                code = _name_of(context.code())
+                return response
+            except asyncio.CancelledError:
+                code = "DEADLINE_EXCEEDED" if _expired(context) else "CANCELLED"
+                raise
+            except grpc.aio.AbortError:
+                code = _name_of(context.code())
+                raise
+            finally:
+                self._in_flight.dec()
+                call.end(code)
 
-        return watched
-
-    def _method(self, name: str) -> _Method:
-        """Only served methods get here, so that there are few."""
-        if name not in self._methods:
-            self._methods[name] = _Method(self._metrics, name, "unary")
-        return self._methods[name]
+        return _around(handler, watch)
 
 
 class _Method:
@@ -133,38 +125,49 @@ class _Method:
         }
 
 
-@dataclass(slots=True)
 class _Call:
     """One call, from its start to its end."""
 
-    method: _Method
-    said: dict[str, Any]
-    began_s: float
+    __slots__ = ("_began_s", "_method", "_record", "_span", "_tokens")
 
-    def __init__(self, method: _Method) -> None:
-        self.method, self.said = method, {}
-        self.began_s = perf_counter()
+    def __init__(self, method: _Method, context: grpc.aio.ServicerContext) -> None:
+        self._method = method
+        self._began_s = perf_counter()
         method.started.inc()
+        self._span = trace.INVALID_SPAN if method.bystander else _server_span(method, context)
+        self._record = Record(self._span, log.isEnabledFor(logging.INFO) and not method.bystander)
+        self._tokens = attach(trace.set_span_in_context(self._span)), open_record(self._record)
 
-    def span(self, parent: Any) -> Span:
-        name = self.method.name
-        attributes = {"rpc.system.name": "grpc", "rpc.method": name}
-        return tracer.start_span(name, parent, SpanKind.SERVER, attributes)
+    def end(self, code: str) -> None:
+        elapsed_s = perf_counter() - self._began_s
+        self._method.handled[code].inc()
+        self._method.seconds.observe(elapsed_s, self._record.exemplar)
+        if code in _FAULTS and self._span.is_recording():
+            self._span.set_attribute("error.type", code)
+            self._span.set_status(StatusCode.ERROR, code)
+        self._record.facts["rpc.response.status_code"] = code
+        self._span.end()
+        self._log(code, elapsed_s)
+        attached, opened = self._tokens
+        close_record(opened)
+        detach(attached)
 
-    def end(self, span: Span, code: str) -> None:
-        elapsed_s = perf_counter() - self.began_s
-        self.method.handled[code].inc()
-        self.method.seconds.observe(elapsed_s, exemplar())
-        if span.is_recording():
-            span.set_attributes({**self.said, "rpc.response.status_code": code})
-            if code in _FAULTS:
-                span.set_attribute("error.type", code)
-                span.set_status(StatusCode.ERROR, code)
-        if not self.method.bystander:
-            context = span.get_span_context()
-            trace_id = trace.format_trace_id(context.trace_id) if context.is_valid else ""
-            said = {"trace_id": trace_id, "rpc.method": self.method.name, "rpc.response.status_code": code}
-            log.info("call", extra={**said, "elapsed_ms": round(elapsed_s * 1000, 3), **self.said})
+    def _log(self, code: str, elapsed_s: float) -> None:
+        if self._method.bystander or not self._record.heard:
+            return
+        context = self._record.context
+        trace_id = trace.format_trace_id(context.trace_id) if context.is_valid else ""
+        said = {"trace_id": trace_id, "rpc.method": self._method.name}
+        elapsed_ms = round(elapsed_s * 1000, 3)
+        log.info("call", extra={**said, "elapsed_ms": elapsed_ms, **self._record.facts})
+
+
+def _server_span(method: _Method, context: grpc.aio.ServicerContext) -> Span:
+    """The call's root span, below the caller's where it sent one."""
+    metadata = context.invocation_metadata() or ()
+    parent = propagate.extract({pair[0]: pair[1] for pair in metadata})
+    attributes = {"rpc.system.name": "grpc", "rpc.method": method.name}
+    return tracer.start_span(method.name, parent, SpanKind.SERVER, attributes)
 
 
 def _expired(context: grpc.aio.ServicerContext) -> bool:
@@ -180,11 +183,12 @@ def _name_of(code: object) -> str:
     return next((status.name for status in grpc.StatusCode if status.value[0] == (code or 0)), "UNKNOWN")
 
 
-class AnswerErrors(Around):
+class AnswerErrors:
     """Request errors become their status; anything else is INTERNAL, told to the log and not to the caller."""
 
-    def around(self, behavior: Behavior, details: grpc.HandlerCallDetails) -> Behavior:
-        """See the class."""
+    def wrapped(self, handler: Handler, method: str) -> Handler:
+        """See `Around`."""
+        behavior = handler.unary_unary
 
         async def answered(request: Any, context: grpc.aio.ServicerContext) -> Any:
             try:
@@ -202,10 +206,10 @@ class AnswerErrors(Around):
                 log.exception("unexpected error")
                 await context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log tells more")
 
-        return answered
+        return _around(handler, answered)
 
 
-class LimitCalls(Around):
+class LimitCalls:
     """More calls at once than the limit are turned away at once, so that those within it stay fast."""
 
     def __init__(self, most: int) -> None:
@@ -219,10 +223,11 @@ class LimitCalls(Around):
         """Wait until no call is left: all have ended, and their answers are sent."""
         await self._idle.wait()
 
-    def around(self, behavior: Behavior, details: grpc.HandlerCallDetails) -> Behavior:
-        """See the class."""
-        if details.method.lstrip("/").startswith(_BY_STANDERS):
-            return behavior
+    def wrapped(self, handler: Handler, method: str) -> Handler:
+        """See `Around`."""
+        if method.startswith(_BY_STANDERS):
+            return handler
+        behavior = handler.unary_unary
 
         async def limited(request: Any, context: grpc.aio.ServicerContext) -> Any:
             if self._now >= self._most:
@@ -232,7 +237,7 @@ class LimitCalls(Around):
             context.add_done_callback(self._ended)
             return await behavior(request, context)
 
-        return limited
+        return _around(handler, limited)
 
     def _ended(self, _: object) -> None:
         self._now -= 1
@@ -240,17 +245,17 @@ class LimitCalls(Around):
             self._idle.set()
 
 
-class ReadMessages(Around):
+class ReadMessages:
     """Decodes the message within the call, so that one that cannot be read is answered and counted like any other."""
 
-    def wrapped(self, handler: Handler, details: grpc.HandlerCallDetails) -> Handler:
-        """See the class."""
+    def wrapped(self, handler: Handler, method: str) -> Handler:
+        """See `Around`."""
 
         async def read(data: bytes, context: grpc.aio.ServicerContext) -> Any:
             try:
                 message = handler.request_deserializer(data)
             except DecodeError:
-                raise InvalidRequest([Violation("(message)", f"is not one of {details.method}")]) from None
+                raise InvalidRequest([Violation("(message)", f"is not one of /{method}")]) from None
             return await handler.unary_unary(message, context)
 
         return grpc.unary_unary_rpc_method_handler(read, response_serializer=handler.response_serializer)

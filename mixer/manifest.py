@@ -81,6 +81,9 @@ class Manifest(Record):
     score_profile: Profile
     code_version: str
     libraries: dict[str, str]
+    scorer: str = ""
+    """Who could score the golden queries when it was trained: `forest`, or `lightgbm:` and why; empty where it was not
+    asked. Who scores is found out at every load."""
 
     @model_validator(mode="after")
     def _tells_of_every_feature(self) -> Manifest:

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.base import FloatColumn, Hits
-from mixer.settings import MixBackendSettings, MixSettings, RrfSettings, ScoreBounds
+from mixer.schema import BackendFeature
+from mixer.settings import MixBackendSettings, MixSettings, RrfSettings
 from mixer.values import Candidates, Drop, IntColumn, Plan, Reply, TextColumn
 
 _Z_REACH = 3.0
@@ -31,24 +32,25 @@ class Merge:
         """Takes the mix whose fusion it does."""
         self._members = mix.backends
         self._fusion = mix.fusion
-        self._normalize = _NORMALIZERS[mix.fusion.normalize]
-        names = list(mix.backends)
-        self._weights = np.array([mix.backends[name].weight for name in names])
+        self._normalize = _NORMALIZERS[mix.fusion.normalize] if _normalizes(mix) else _nothing
+        members = list(mix.backends.values())
+        self._weights = np.array([[member.weight] for member in members])
+        self._low = np.array([[member.bounds.low] for member in members])
+        self._high = np.array([[np.nan if m.bounds.high is None else m.bounds.high] for m in members])
         self._groups = _vote_groups(mix.backends)
 
     def __call__(self, plan: Plan, replies: Sequence[Reply]) -> Candidates:
         """Candidates of all replies that have hits; b rows for all b backends of the mix."""
         lists = [_Listed.of(reply, self._members[reply.backend].limit) for reply in replies]
         ids = sorted(set().union(*(listed.ids for listed in lists)))
-        place = {id_: row for row, id_ in enumerate(ids)}
+        place = dict(zip(ids, range(len(ids)), strict=True))
+        rows = [np.fromiter(map(place.__getitem__, lst.ids), np.intp, len(lst.ids)) for lst in lists]
         shape = (len(lists), len(ids))
         ranks, scores = np.zeros(shape, np.int32), np.full(shape, np.nan)
-        normalized = np.full(shape, np.nan)
-        rows = [np.fromiter(map(place.__getitem__, lst.ids), np.intp, len(lst.ids)) for lst in lists]
         for b, (listed, row) in enumerate(zip(lists, rows, strict=True)):
             ranks[b, row] = np.arange(1, len(row) + 1)
             scores[b, row] = listed.scores
-            normalized[b] = self._normalize(scores[b], self._members[listed.backend].bounds)
+        normalized = self._normalize(scores, self._low, self._high)
         fused = self._fuse(ranks, normalized)
         return Candidates(
             ids=ids,
@@ -69,7 +71,7 @@ class Merge:
             votes = np.where(ranks > 0, 1.0 / (self._fusion.k + ranks), 0.0)
         else:
             votes = np.nan_to_num(normalized)
-        votes *= self._weights[:, None]
+        votes *= self._weights
         if len(self._groups) < len(votes):
             votes = np.stack([votes[group].max(axis=0) for group in self._groups])
         fused: FloatColumn = votes.sum(axis=0)
@@ -78,29 +80,38 @@ class Merge:
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """One reply's hits within its limit, each document once, scores that are not finite made missing."""
+    """One reply's n hits within its limit, each document once, scores that are not finite made missing."""
 
     backend: str
     ids: list[str]
     scores: FloatColumn
-    numbers: Mapping[str, FloatColumn]
+    names: list[str]
+    """Of the numeric fields."""
+    numbers: FloatColumn
+    """(names, n)"""
     texts: Mapping[str, TextColumn]
     drops: tuple[Drop, ...]
 
     @classmethod
     def of(cls, reply: Reply, limit: int) -> _Listed:
         hits = reply.hits or _NO_HITS
-        over = max(len(hits) - limit, 0)
-        ids, scores = (hits.ids[:limit], hits.scores[:limit]) if over else (hits.ids, hits.scores)
+        ids = hits.ids[:limit]
+        scores = hits.scores[:limit]
         finite = np.isfinite(scores)
-        repeated = len(ids) - len(set(ids))
-        counts = {"over_limit": over, "repeated": repeated, "score_not_finite": int((~finite).sum())}
-        keep = _first_of_each(ids) if repeated else slice(len(ids))
+        counts = {
+            "over_limit": len(hits) - len(ids),
+            "repeated": len(ids) - len(set(ids)),
+            "score_not_finite": len(ids) - int(np.count_nonzero(finite)),
+        }
+        if counts["score_not_finite"]:
+            scores = np.where(finite, scores, np.nan)
+        keep = _first_of_each(ids) if counts["repeated"] else slice(len(ids))
         return cls(
             backend=reply.backend,
-            ids=np.array(ids, object)[keep].tolist() if repeated else ids,
-            scores=np.where(finite, scores, np.nan)[keep],
-            numbers={name: column[keep] for name, column in hits.numbers.items()},
+            ids=np.array(ids, object)[keep].tolist() if counts["repeated"] else ids,
+            scores=scores[keep],
+            names=list(hits.numbers),
+            numbers=np.array(list(hits.numbers.values())).reshape(len(hits.numbers), len(hits))[:, keep],
             texts={name: np.array(column, object)[keep] for name, column in hits.texts.items()},
             drops=tuple(Drop(reason, count, reply.backend) for reason, count in counts.items() if count),
         )
@@ -122,34 +133,50 @@ def _vote_groups(members: Mapping[str, MixBackendSettings]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _min_max(scores: FloatColumn, bounds: ScoreBounds) -> FloatColumn:
+def _min_max(scores: FloatColumn, low: FloatColumn, high: FloatColumn) -> FloatColumn:
     """Scores on the scale from `low` to the best score or `high`, whichever is more; 0 to 1."""
-    top = _scale_top(scores, bounds)
-    if top <= bounds.low:
-        return np.where(np.isnan(scores), np.nan, 0.0)
-    with np.errstate(over="ignore", invalid="ignore"):  # scales near either end of what a float holds
-        shares = np.nan_to_num((scores - bounds.low) / (top - bounds.low), nan=1.0)
-    return np.where(np.isnan(scores), np.nan, np.clip(shares, 0.0, 1.0))
+    top = _scale_top(scores, low, high)
+    with np.errstate(
+        over="ignore", invalid="ignore", divide="ignore"
+    ):  # scales near the ends of what a float holds
+        shares = np.maximum(np.fmin((scores - low) / (top - low), 1.0), 0.0)
+    return np.where(np.isnan(scores), np.nan, np.where(top > low, shares, 0.0))
 
 
-def _z_score(scores: FloatColumn, bounds: ScoreBounds) -> FloatColumn:
+def _z_score(scores: FloatColumn, low: FloatColumn, high: FloatColumn) -> FloatColumn:
     """Standard deviations from the mean, cut at 3 either way and brought to 0 to 1; a flat list is 0.5."""
+    least = _Z_LEAST_SPREAD * np.maximum(_scale_top(scores, low, high) - low, 1e-12)
+    return np.array([_deviations(row, float(spread)) for row, [spread] in zip(scores, least, strict=True)])
+
+
+def _deviations(scores: FloatColumn, least: float) -> FloatColumn:
     known = scores[~np.isnan(scores)]
     if not len(known):
         return scores
-    least = _Z_LEAST_SPREAD * max(_scale_top(scores, bounds) - bounds.low, 1e-12)
     with np.errstate(over="ignore", invalid="ignore"):  # scores near the end of the scale: no deviation
         deviations = np.nan_to_num((scores - known.mean()) / max(float(known.std()), least))
     return np.where(np.isnan(scores), np.nan, np.clip(deviations / (2 * _Z_REACH) + 0.5, 0.0, 1.0))
 
 
-def _scale_top(scores: FloatColumn, bounds: ScoreBounds) -> float:
-    known = scores[~np.isnan(scores)]
-    best = float(known.max()) if len(known) else bounds.low
-    return best if bounds.high is None else max(best, bounds.high)
+def _scale_top(scores: FloatColumn, low: FloatColumn, high: FloatColumn) -> FloatColumn:
+    """(b, 1): the best known score, or `low` where there is none; at least `high` where that is known."""
+    best = np.fmax.reduce(scores, axis=1, keepdims=True, initial=np.nan)
+    return np.fmax(np.where(np.isnan(best), low, best), high)
 
 
-_NORMALIZERS: Mapping[str, Callable[[FloatColumn, ScoreBounds], FloatColumn]] = {
+def _nothing(scores: FloatColumn, low: FloatColumn, high: FloatColumn) -> FloatColumn:
+    """For mixes that read no normalized score."""
+    return np.empty((len(scores), 0))
+
+
+def _normalizes(mix: MixSettings) -> bool:
+    read = any(
+        isinstance(feature, BackendFeature) and feature.value == "normalized" for feature in mix.features
+    )
+    return read or not isinstance(mix.fusion, RrfSettings)
+
+
+_NORMALIZERS: Mapping[str, Callable[[FloatColumn, FloatColumn, FloatColumn], FloatColumn]] = {
     "min_max": _min_max,
     "z_score": _z_score,
 }
@@ -159,14 +186,15 @@ def _first_known_numbers(
     lists: Sequence[_Listed], rows: Sequence[IntColumn], n: int
 ) -> dict[str, FloatColumn]:
     """Numeric columns (n,), each value from the first backend (in the mix's order) that knows it."""
-    names = list(dict.fromkeys(name for listed in lists for name in listed.numbers))
+    names = list(dict.fromkeys(name for listed in lists for name in listed.names))
     known = np.full((len(names), n), np.nan)
     for listed, row in zip(reversed(lists), reversed(rows), strict=True):
-        if not listed.numbers:
-            continue
-        at = np.ix_(np.array([names.index(name) for name in listed.numbers]), row)
-        sent = np.array(list(listed.numbers.values()))
-        known[at] = np.where(np.isfinite(sent), sent, known[at])
+        finite = np.isfinite(listed.numbers)
+        if listed.names == names and finite.all():
+            known[:, row] = listed.numbers
+        elif listed.names:
+            at = np.array([[names.index(name)] for name in listed.names]), row
+            known[at] = np.where(finite, listed.numbers, known[at])
     return dict(zip(names, known, strict=True))
 
 

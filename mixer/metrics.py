@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TypeVar
 
-from opentelemetry import trace
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, values
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
 from mixer.catalogue import METRICS, Kind, Metric
 
@@ -35,13 +39,22 @@ class Metrics:
         """A histogram, bound to these labels."""
         return self._bound(metric, Histogram, labels)
 
+    def write_down(self, metric: Metric) -> None:
+        """Keep what a gauge's function tells now; of shared metrics only what is kept is seen from outside."""
+        for family in self._made[metric.name].collect():
+            for sample in family.samples:
+                self.gauge(metric, **sample.labels).set(sample.value)
+
     def _make(self, metric: Metric) -> Counter | Gauge | Histogram:
         if metric.kind is Kind.HISTOGRAM:
             return Histogram(
                 metric.name, metric.help, metric.labels, registry=self.registry, buckets=metric.buckets
             )
-        make = Counter if metric.kind is Kind.COUNTER else Gauge
-        return make(metric.name, metric.help, metric.labels, registry=self.registry)
+        if metric.kind is Kind.COUNTER:
+            return Counter(metric.name, metric.help, metric.labels, registry=self.registry)
+        return Gauge(
+            metric.name, metric.help, metric.labels, registry=self.registry, multiprocess_mode=metric.merged
+        )
 
     def _bound(self, metric: Metric, kind: type[T], labels: Mapping[str, str]) -> T:
         made = self._made[metric.name]
@@ -50,9 +63,31 @@ class Metrics:
         return made.labels(**labels) if labels else made
 
 
-def exemplar() -> dict[str, str] | None:
-    """The current trace as an exemplar, where it is recorded."""
-    context = trace.get_current_span().get_span_context()
-    if not context.is_valid or not context.trace_flags.sampled:
-        return None
-    return {"trace_id": trace.format_trace_id(context.trace_id)}
+def share(folder: Path, worker: int) -> None:
+    """Keep the metrics that this process makes from now on in files of a folder, where `Merged` finds them.
+
+    The files are named after the worker, not the process: the next one of that number counts on from them.
+    Exemplars are not kept.
+    """
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+    values.ValueClass = values.MultiProcessValue(lambda: worker)
+
+
+class Merged(Collector):
+    """The shared metrics of all workers as one, beside the supervisor's own."""
+
+    def __init__(self, own: Metrics, folder: Path) -> None:
+        """`own` also names the metrics that no worker has counted yet."""
+        self._own, self._folder = own.registry, folder
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+
+    def collect(self) -> Iterable[Family]:
+        """Every metric of the catalogue."""
+        shared = {family.name: family for family in MultiProcessCollector(None, str(self._folder)).collect()}
+        for family in self._own.collect():
+            yield shared.get(family.name, family)
+
+    def forget(self, worker: int) -> None:
+        """This worker ended: its gauges count no more, its counters stay."""
+        mark_process_dead(worker, str(self._folder))

@@ -6,11 +6,12 @@ loads in silence and ranks wrong. So the file's hash comes first, then its first
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import lightgbm
 import numpy as np
@@ -20,12 +21,18 @@ from backends.base import FloatColumn
 from mixer.manifest import GOLDEN, MANIFEST, MODEL, Golden, Manifest, sha256_of
 from mixer.rank import ScoringFailed
 from mixer.schema import Feature, schema_hash
+from mixer.trees import Reason, Unsupported
 from mixer.values import ModelRef
 
 if TYPE_CHECKING:
     from mixer.forest import Forest
 
 TEST_LOAD_TIMEOUT_S = 60.0
+
+Why = Reason | Literal["mismatch"]
+"""Why LightGBM scores a forest: it is of a kind that Mixer's own scorer cannot do, or its golden scores differ."""
+
+log = logging.getLogger(__name__)
 
 
 class ModelRefused(Exception):
@@ -41,12 +48,13 @@ class ModelRefused(Exception):
 class LightGbmModel:
     """A LightGBM forest, scored on the calling thread: by Mixer's own scorer, or by LightGBM where that cannot."""
 
-    def __init__(self, manifest: Manifest, booster: lightgbm.Booster, forest: Forest | str) -> None:
+    def __init__(self, manifest: Manifest, booster: lightgbm.Booster, forest: Forest | Why) -> None:
         """Takes a booster that stands behind this manifest, and its forest or the reason why there is none."""
         self.manifest = manifest
         self.ref = ref_of(manifest)
-        self.scorer = f"lightgbm: {forest}" if isinstance(forest, str) else "forest"
-        """Who scores; LightGBM for one of: linear_tree, several_outputs, size, format, mismatch."""
+        self.left_to_lightgbm: Why | None = forest if isinstance(forest, str) else None
+        """Why LightGBM scores, where it does."""
+        self.scorer = scorer_name(forest)
         self._booster = booster
         self._forest = None if isinstance(forest, str) else forest
 
@@ -58,6 +66,11 @@ class LightGbmModel:
             return self._forest.score(matrix) if self._forest else raw_scores(self._booster, matrix)
         except (lightgbm.basic.LightGBMError, ValueError) as error:
             raise ScoringFailed from error
+
+
+def scorer_name(forest: Forest | Why) -> str:
+    """Who scores: `forest`, or `lightgbm:` and why."""
+    return f"lightgbm: {forest}" if isinstance(forest, str) else "forest"
 
 
 def ref_of(manifest: Manifest) -> ModelRef:
@@ -81,19 +94,23 @@ def load(folder: Path, features: Sequence[Feature]) -> LightGbmModel:
     _check_schema(manifest, features)
     _test_load(folder, manifest)
     booster = lightgbm.Booster(model_file=str(folder / MODEL))
-    return LightGbmModel(manifest, booster, _forest_of(folder, manifest, booster))
+    made = LightGbmModel(manifest, booster, forest_of(folder, len(manifest.features), booster))
+    if made.left_to_lightgbm:
+        told = {"model": manifest.name, "version": manifest.version, "scorer": made.scorer}
+        log.warning("model left to LightGBM", extra={**told, "scorer_when_trained": manifest.scorer})
+    return made
 
 
-def _forest_of(folder: Path, manifest: Manifest, booster: lightgbm.Booster) -> Forest | str:
+def forest_of(folder: Path, width: int, booster: lightgbm.Booster) -> Forest | Why:
     """The booster's forest, warm and true to the golden queries to the last bit; or why LightGBM scores."""
-    from mixer.forest import Forest, Unsupported, warm  # takes a while, which the test-load need not wait for
+    from mixer.forest import Forest, warm  # takes a while, which the test-load need not wait for
 
     warm()
     try:
         forest = Forest.compile(booster)
     except Unsupported as refusal:
         return refusal.reason
-    return "mismatch" if _golden_fault(folder, manifest, forest.score) else forest
+    return "mismatch" if _golden_fault(folder, width, forest.score) else forest
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -166,17 +183,15 @@ def check_golden(folder: Path, manifest: Manifest, booster: lightgbm.Booster) ->
     declared = [feature.name for feature in manifest.features]
     if booster.feature_name() != declared:
         return "the forest's columns are not the manifest's features"
-    return _golden_fault(folder, manifest, lambda matrix: raw_scores(booster, matrix))
+    return _golden_fault(folder, len(declared), lambda matrix: raw_scores(booster, matrix))
 
 
-def _golden_fault(
-    folder: Path, manifest: Manifest, score: Callable[[FloatColumn], FloatColumn]
-) -> str | None:
+def _golden_fault(folder: Path, width: int, score: Callable[[FloatColumn], FloatColumn]) -> str | None:
     golden = Golden.model_validate_json((folder / GOLDEN).read_bytes())
     if not golden.queries:
         return "there is no golden query"
     for place, query in enumerate(golden.queries):
-        scores = score(_matrix(query.features, len(manifest.features)))
+        scores = score(_matrix(query.features, width))
         if not np.array_equal(scores, np.array(query.scores)):
             return f"golden query {place} scores otherwise than when trained"
     return None

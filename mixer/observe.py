@@ -4,30 +4,24 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextvars import ContextVar
 from time import perf_counter, time
-from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
-from opentelemetry import trace
-from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry import context, trace
+from opentelemetry.trace import NonRecordingSpan, SpanKind
 
 from backends.base import Backend
 from mixer import catalogue, describe
 from mixer.errors import RequestError
 from mixer.fanout import Ask
 from mixer.manifest import Manifest
-from mixer.metrics import Metrics, exemplar
+from mixer.metrics import Metrics
+from mixer.record import Record, Step, current
 from mixer.values import Answer, Call, Candidates, Features, Outcome, Reply, Request, Scores
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-tracer = trace.get_tracer("mixer")
-
-event: ContextVar[dict[str, Any]] = ContextVar("event")
-"""What the root span and the log line of the current call will say."""
 
 
 class MixObserver:
@@ -67,9 +61,11 @@ class MixObserver:
             "rank": self._count_scores,
         }
 
-    def loaded(self, manifest: Manifest) -> None:
-        """This model ranks from now on."""
+    def loaded(self, manifest: Manifest, left_to_lightgbm: str | None = None) -> None:
+        """This model ranks from now on, scored here, or for the reason given by LightGBM."""
         gauge = self._metrics.gauge
+        scorer = "lightgbm" if left_to_lightgbm else "forest"
+        gauge(catalogue.MODEL_SCORER, mix=self._mix, scorer=scorer, reason=left_to_lightgbm or "none").set(1)
         ref = {"model": manifest.name, "version": manifest.version, "sha256": manifest.model_sha256}
         gauge(catalogue.MODEL_INFO, mix=self._mix, **ref).set(1)
         gauge(catalogue.MODEL_AGE, mix=self._mix).set_function(lambda: time() - manifest.created_at_s)
@@ -84,8 +80,14 @@ class MixObserver:
         watch = self._watch(name)
 
         def watched(*inputs: P.args, **named: P.kwargs) -> R:
-            with watch() as stage:
-                return stage.returned(inputs, verb(*inputs, **named))
+            run = watch.begin()
+            try:
+                result = verb(*inputs, **named)
+            except BaseException as error:
+                watch.failed(run, type(error))
+                raise
+            watch.returned(run, inputs, result)
+            return result
 
         return watched
 
@@ -94,38 +96,53 @@ class MixObserver:
         watch = self._watch(name)
 
         async def watched(*inputs: P.args, **named: P.kwargs) -> R:
-            with watch() as stage:
-                return stage.returned(inputs, await verb(*inputs, **named))
+            run = watch.begin()
+            try:
+                result = await verb(*inputs, **named)
+            except BaseException as error:
+                watch.failed(run, type(error))
+                raise
+            watch.returned(run, inputs, result)
+            return result
 
         return watched
 
     def ask(self, verb: Ask) -> Ask:
-        """One call to one backend, watched."""
+        """One call to one backend, watched; the backend's own spans, here or elsewhere, hang below its step."""
 
         async def watched(backend: Backend, call: Call) -> Reply:
-            with tracer.start_as_current_span(f"retrieve {call.backend}", kind=SpanKind.CLIENT) as span:
-                if span.is_recording():
-                    span.set_attributes(_of_call(call))
-                began_s = perf_counter()
-                try:
-                    reply = await verb(backend, call)
-                except CancelledError:
-                    elapsed_s = perf_counter() - began_s
-                    self._replied(span, Reply(call.backend, Outcome.CANCELLED, elapsed_s))
-                    raise
-                self._replied(span, reply)
-            return reply
+            record = current()
+            step = record.begin(f"retrieve {call.backend}", SpanKind.CLIENT)
+            if step is None:
+                return await self._replied(record, None, verb(backend, call), call)
+            step.attributes.update(_of_call(call))
+            span = NonRecordingSpan(record.context_of(step.id))
+            token = context.attach(trace.set_span_in_context(span))
+            try:
+                return await self._replied(record, step, verb(backend, call), call)
+            finally:
+                context.detach(token)
 
         return watched
 
-    def _replied(self, span: Span, reply: Reply) -> None:
-        event.get({}).update(describe.of_backend(reply))
-        if span.is_recording():
-            span.set_attributes(describe.of_reply(reply))
-            if reply.outcome is not Outcome.OK:
-                span.set_attribute("error.type", reply.outcome.value)
-                span.set_status(StatusCode.ERROR, reply.outcome.value)
-        self._backend_seconds[reply.backend, reply.outcome].observe(reply.elapsed_s, exemplar())
+    async def _replied(self, record: Record, step: Step | None, asked: Awaitable[Reply], call: Call) -> Reply:
+        began_s = perf_counter()
+        try:
+            reply = await asked
+        except CancelledError:
+            elapsed_s = perf_counter() - began_s
+            self._count_reply(record, step, Reply(call.backend, Outcome.CANCELLED, elapsed_s))
+            raise
+        self._count_reply(record, step, reply)
+        return reply
+
+    def _count_reply(self, record: Record, step: Step | None, reply: Reply) -> None:
+        if record.heard:
+            record.facts.update(describe.of_backend(reply))
+        if step is not None:
+            step.attributes.update(describe.of_reply(reply))
+            record.end(step, "" if reply.outcome is Outcome.OK else reply.outcome.value)
+        self._backend_seconds[reply.backend, reply.outcome].observe(reply.elapsed_s, record.exemplar)
         if reply.hits is not None:
             self._backend_hits[reply.backend].observe(len(reply.hits))
 
@@ -133,21 +150,23 @@ class MixObserver:
         """The whole search, watched: what the root span, the log line and the counters say of it."""
 
         async def watched(request: Request) -> Answer:
-            said = event.get({})
-            said.update(describe.of_request(request, self._redactor))
+            record = current()
+            if record.heard:
+                record.facts.update(describe.of_request(request, self._redactor))
             began_s = perf_counter()
             answer = await verb(request)
             elapsed_s = perf_counter() - began_s
             added_s = elapsed_s - max(reply.elapsed_s for reply in answer.replies)
-            said.update(describe.of_answer(answer, elapsed_s, added_s))
-            self._added.observe(max(added_s, 0.0), exemplar())
+            if record.heard:
+                record.facts.update(describe.of_answer(answer, elapsed_s, added_s))
+            self._added.observe(max(added_s, 0.0), record.exemplar)
             if answer.degraded_reasons:
                 self._degraded.inc()
             return answer
 
         return watched
 
-    def _watch(self, name: str) -> Callable[[], _Watch]:
+    def _watch(self, name: str) -> _Watch:
         seconds = self._metrics.histogram(catalogue.STAGE_SECONDS, mix=self._mix, stage=name)
         count, described = self._count.get(name), self._describers[name]
 
@@ -155,7 +174,7 @@ class MixObserver:
             labels = {"mix": self._mix, "stage": name, "error": error}
             self._metrics.counter(catalogue.STAGE_FAILURES, **labels).inc()
 
-        return lambda: _Watch(name, seconds.observe, count, described, failed)
+        return _Watch(name, seconds.observe, count, described, failed)
 
     def _count_candidates(self, candidates: Candidates) -> None:
         self._candidates.observe(len(candidates))
@@ -205,10 +224,18 @@ class _ScoreBins:
                 inc(count)
 
 
-class _Watch:
+class _Run(NamedTuple):
     """One run of one stage."""
 
-    __slots__ = ("_began_s", "_count", "_describe", "_failed", "_name", "_observe", "_scope", "_span")
+    record: Record
+    step: Step | None
+    began_s: float
+
+
+class _Watch:
+    """What is done before and after every run of one stage."""
+
+    __slots__ = ("_count", "_count_failure", "_describe", "_name", "_observe")
 
     def __init__(
         self,
@@ -216,38 +243,36 @@ class _Watch:
         observe: Callable[..., None],
         count: Callable[[Any], None] | None,
         described: describe.Describe,
-        failed: Callable[[str], None],
+        count_failure: Callable[[str], None],
     ) -> None:
         self._name, self._observe, self._count = name, observe, count
-        self._describe, self._failed = described, failed
-        self._span: Span
-        self._began_s = 0.0
+        self._describe, self._count_failure = described, count_failure
 
-    def __enter__(self) -> _Watch:
-        self._scope = tracer.start_as_current_span(
-            self._name, record_exception=False, set_status_on_exception=False
-        )
-        self._span = self._scope.__enter__()
-        self._began_s = perf_counter()
-        return self
+    def begin(self) -> _Run:
+        record = current()
+        step = record.begin(self._name)
+        if step is not None:
+            record.inside_id = step.id
+        return _Run(record, step, perf_counter())
 
-    def returned(self, inputs: Sequence[Any], result: R) -> R:
+    def returned(self, run: _Run, inputs: Sequence[Any], result: object) -> None:
         """Count and describe what came out."""
+        self._observe(perf_counter() - run.began_s, run.record.exemplar)
+        if run.step is not None:
+            self._end(run.record, run.step)
+            run.step.attributes.update(self._describe(inputs, result), **{"mixer.stage": self._name})
         if self._count:
             self._count(result)
-        if self._span.is_recording():
-            self._span.set_attributes({**self._describe(inputs, result), "mixer.stage": self._name})
-        return result
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace_: TracebackType | None
-    ) -> None:
-        self._observe(perf_counter() - self._began_s, exemplar())
-        if kind is not None:
-            self._failed(_error_name(kind))
-            self._span.set_attribute("error.type", kind.__name__)
-            self._span.set_status(StatusCode.ERROR, kind.__name__)
-        self._scope.__exit__(None, None, None)
+    def failed(self, run: _Run, kind: type[BaseException]) -> None:
+        self._observe(perf_counter() - run.began_s, run.record.exemplar)
+        if run.step is not None:
+            self._end(run.record, run.step, kind.__name__)
+        self._count_failure(_error_name(kind))
+
+    def _end(self, record: Record, step: Step, error: str = "") -> None:
+        record.end(step, error)
+        record.inside_id = step.parent_id
 
 
 def _error_name(kind: type[BaseException]) -> str:

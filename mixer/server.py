@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from difflib import get_close_matches
 from time import perf_counter
 
 import grpc
-from opentelemetry import trace
 
 from backends.base import Backend
-from mixer import telemetry, wire
+from mixer import catalogue, telemetry, wire
 from mixer.app import App, Mix, build
 from mixer.errors import UnknownMix
 from mixer.metrics import Metrics
-from mixer.observe import event
-from mixer.serving import Listening, Server, stop_signal
+from mixer.record import current
+from mixer.serving import Listening, Server, State, stop_signal
 from mixer.settings import Settings
 from protos.mixer.v1 import mixer_pb2 as pb
 from protos.mixer.v1 import mixer_pb2_grpc as rpc
@@ -42,12 +42,13 @@ class MixerService(rpc.MixerServiceServicer):
         began_s = perf_counter()
         name = message.mix or self._settings.server.default_mix
         mix = self._mix(name)
-        event.get({})["mixer.mix"] = name
+        record = current()
+        record.facts["mixer.mix"] = name
         remaining_s = context.time_remaining()
         left_s = self._settings.server.default_deadline_s if remaining_s is None else remaining_s
         request = wire.request_from(message, name, mix.settings, self._settings.limits, left_s)
         answer = await mix.search(request)
-        return wire.response_from(answer, mix.settings.fields, _trace_id(), perf_counter() - began_s)
+        return wire.response_from(answer, mix.settings.fields, record.trace_id, perf_counter() - began_s)
 
     def _mix(self, name: str) -> Mix:
         if name in self._mixes:
@@ -57,48 +58,71 @@ class MixerService(rpc.MixerServiceServicer):
         raise UnknownMix(f"mix: no mix has that name; {hint}")
 
 
-def _trace_id() -> str:
-    context = trace.get_current_span().get_span_context()
-    return trace.format_trace_id(context.trace_id) if context.trace_flags.sampled else ""
-
-
 @asynccontextmanager
 async def running(
-    settings: Settings, metrics: Metrics | None = None, backends: Mapping[str, Backend] | None = None
+    settings: Settings,
+    metrics: Metrics | None = None,
+    backends: Mapping[str, Backend] | None = None,
+    shares_port: bool = False,
 ) -> AsyncIterator[tuple[Server, App]]:
     """A Mixer that answers, and is ready where its models passed; drained and closed at the end.
 
     `backends` stand in for those of the settings, by name. Raises: OSError, ValueError as `mixer.app.build` does.
     """
     app = await build(settings, metrics=metrics, backends=backends)
-    server = Server(_listening(settings), app.metrics, [SERVICE])
+    server = Server(_listening(settings, shares_port), app.metrics, [SERVICE])
     rpc.add_MixerServiceServicer_to_server(MixerService(settings, app.mixes), server.grpc)
+    ready = app.metrics.gauge(catalogue.WORKERS)
     try:
         await server.start()
         if not app.faults:
             await server.ready()
+            ready.set(1)
         yield server, app
     finally:
+        ready.set(0)
         await server.stop()
         await app.close()
 
 
-async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then drain."""
-    told, metrics = stop_signal(), Metrics()
+def _untold(state: State) -> None:
+    """Nobody waits for it."""
+
+
+async def serve(
+    settings: Settings,
+    metrics: Metrics | None = None,
+    tell: Callable[[State], None] = _untold,
+    shares_port: bool = False,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; `tell` hears how far it is."""
+    told, metrics = stop_signal(), metrics or Metrics()
     tracing = telemetry.start(settings.telemetry.service_name, metrics)
     try:
-        async with running(settings, metrics) as (server, app):
+        async with running(settings, metrics, shares_port=shares_port) as (server, app):
             for mix, fault in app.faults.items():
                 log.error("not ready", extra={"mix": mix, "why": fault})
+            _settle_heap()
             log.info("serving", extra={"port": server.port, "admin_port": server.admin_port})
+            tell(State.NOT_READY if app.faults else State.READY)
             await told.wait()
+            tell(State.DRAINING)
             log.info("draining")
     finally:
         await asyncio.to_thread(tracing.shutdown)
 
 
-def _listening(settings: Settings) -> Listening:
+def _settle_heap() -> None:
+    """What is loaded now stays: leave it out of the collector's rounds, and let young cycles gather for longer."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG_OBJECTS, 20, 20)
+
+
+_YOUNG_OBJECTS = 20_000
+
+
+def _listening(settings: Settings, shares_port: bool) -> Listening:
     server = settings.server
     return Listening(
         address=server.listen,
@@ -106,4 +130,5 @@ def _listening(settings: Settings) -> Listening:
         concurrent_calls=settings.limits.concurrent_calls,
         max_connection_age_s=server.max_connection_age_s,
         drain_s=server.drain_s,
+        shares_port=shares_port,
     )

@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import grpc
@@ -13,7 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from mixer.admin import Admin
-from mixer.interceptors import AnswerErrors, LimitCalls, ReadMessages, WatchCalls
+from mixer.interceptors import AnswerErrors, Layers, LimitCalls, ReadMessages, WatchCalls
 from mixer.metrics import Metrics
 
 MESSAGE_BYTES = 64 * 1024 * 1024
@@ -21,6 +22,18 @@ _ON_THEIR_WAY_S = 0.05
 """For calls that had reached the process when it stopped taking any, and for health's last word."""
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class State(StrEnum):
+    """How far a server is, from its first line to its last."""
+
+    STARTING = "starting"
+    READY = "ready"
+    NOT_READY = "not_ready"
+    """It answers, but a check failed."""
+    DRAINING = "draining"
+    FAILED = "failed"
+    """It could not start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +45,8 @@ class Listening:
     concurrent_calls: int = 64
     max_connection_age_s: float = 300.0
     drain_s: float = 10.0
+    shares_port: bool = False
+    """Other processes of this user may listen on the same port."""
 
 
 class Server:
@@ -42,11 +57,13 @@ class Server:
         self._listening, self._services = listening, services
         self._calls = LimitCalls(listening.concurrent_calls)
         self.grpc = grpc.aio.server(
-            interceptors=[WatchCalls(metrics), AnswerErrors(), self._calls, ReadMessages()],
+            interceptors=[
+                Layers(metrics, [WatchCalls(metrics), AnswerErrors(), self._calls, ReadMessages()])
+            ],
             options=_options(listening),
         )
         self._health = health.aio.HealthServicer()
-        self._admin = Admin(metrics) if listening.admin else None
+        self._admin = Admin(metrics.registry) if listening.admin else None
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
         names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self.grpc)
@@ -96,7 +113,7 @@ class Server:
 
 def _options(listening: Listening) -> list[tuple[str, int]]:
     return [
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(listening.shares_port)),
         ("grpc.max_receive_message_length", MESSAGE_BYTES),
         ("grpc.max_send_message_length", MESSAGE_BYTES),
         ("grpc.max_connection_age_ms", int(listening.max_connection_age_s * 1000)),

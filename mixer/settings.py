@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets as random
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -50,6 +51,8 @@ class ServerSettings(Frozen):
     drain_s: PositiveFloat = 10.0
     """How long calls in flight may still take after SIGTERM."""
     max_connection_age_s: PositiveFloat = 300.0
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that serve on the one port; more than one needs Linux."""
 
 
 class LimitSettings(Frozen):
@@ -176,7 +179,7 @@ class Secrets(Frozen):
     """What must not stand in a file."""
 
     cursor_key: SecretStr | None = None
-    """Signs cursors; the same on all replicas. None makes one for this process alone."""
+    """Signs cursors; the same on all replicas. None makes one for this server alone."""
     redaction_key: SecretStr | None = None
     """Keys the hash that stands for a query in telemetry."""
 
@@ -189,6 +192,13 @@ class Secrets(Frozen):
                 "redaction_key": environment.get("MIXER_REDACTION_KEY") or None,
             }
         )
+
+    def as_environment(self) -> dict[str, str]:
+        """What makes other processes read the same keys; a key that is lacking is made at random."""
+        keys = {"MIXER_CURSOR_KEY": self.cursor_key, "MIXER_REDACTION_KEY": self.redaction_key}
+        return {
+            name: key.get_secret_value() if key else random.token_urlsafe(32) for name, key in keys.items()
+        }
 
 
 class SettingsError(Exception):

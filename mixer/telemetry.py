@@ -6,6 +6,7 @@ A collector that is down, slow or full costs a counted drop.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
@@ -15,19 +16,24 @@ from importlib.metadata import version
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import structlog
 from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, Status, StatusCode
 
-from mixer import catalogue
+from mixer import catalogue, otlp
 from mixer.metrics import Metrics
+from mixer.record import Record, Step, current
 
-_QUEUE, _BATCH, _DELAY_MS, _TIMEOUT_S = 4096, 32, 200.0, 2.0
+_QUEUE, _BATCH, _DELAY_MS, _TIMEOUT_S = 1024, 16, 200.0, 2.0
 """Small batches, sent often: large ones hold the interpreter long enough to be seen in the slowest requests."""
-_SWITCH_INTERVAL_S = 0.0005
 _SHUTDOWN_S = 5.0
 
 
@@ -56,7 +62,6 @@ def start(service_name: str, metrics: Metrics, exporter: SpanExporter | None = N
     resource = ours.merge(OTELResourceDetector().detect())
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(CountedBatches(exporter, metrics))
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     trace.set_tracer_provider(provider)
     return Telemetry(provider)
 
@@ -76,20 +81,24 @@ def _exporter(environment: Mapping[str, str]) -> SpanExporter | None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as OverHttp
 
         return OverHttp(timeout=timeout_s)
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as OverGrpc
-
     return OverGrpc(timeout=timeout_s)
 
 
 class CountedBatches(SpanProcessor):
-    """Sends spans in batches on a thread of its own, and counts those that do not arrive."""
+    """Sends calls in batches on a thread of its own, and counts the spans that do not arrive.
+
+    A call waits as one piece, its own span with the steps noted in its record. On an event loop its bytes are written
+    there, in a part of a millisecond and after its answer: on the thread, a batch of them would hold the interpreter
+    for longer than the slowest requests should notice.
+    """
 
     def __init__(self, exporter: SpanExporter, metrics: Metrics) -> None:
-        """OTEL_BSP_* variables override the sizes."""
+        """OTEL_BSP_* variables override the sizes, which count calls."""
         self._full = metrics.counter(catalogue.SPANS_DROPPED, reason="queue_full")
         self._size = int(os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE") or _QUEUE)
         batch = int(os.environ.get("OTEL_BSP_MAX_EXPORT_BATCH_SIZE") or _BATCH)
         self._counted = _CountedExporter(exporter, metrics)
+        self._writes = isinstance(exporter, OverGrpc)
         self._batches = BatchSpanProcessor(
             self._counted,
             max_queue_size=self._size,
@@ -102,14 +111,23 @@ class CountedBatches(SpanProcessor):
         """Nothing to do."""
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Queue the span, or count it as dropped where the queue is full."""
+        """Queue the span, or count it and its steps as dropped where the queue is full."""
         if not (span.context and span.context.trace_flags.sampled):
             return
+        call = Call(span, current())
         if self._ended - self._counted.taken >= self._size:
-            self._full.inc()
+            self._full.inc(call.size)
             return
         self._ended += 1
-        self._batches.on_end(span)
+        try:
+            asyncio.get_running_loop().call_soon(self._queue, call)
+        except RuntimeError:  # a span that ends on another thread
+            self._batches.on_end(call)
+
+    def _queue(self, call: Call) -> None:
+        if self._writes:
+            call.write()
+        self._batches.on_end(call)
 
     def shutdown(self) -> None:
         """Send what is queued."""
@@ -118,6 +136,66 @@ class CountedBatches(SpanProcessor):
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Send what is queued now."""
         return self._batches.force_flush(timeout_millis)
+
+
+class Call(ReadableSpan):
+    """A span that ended, with the facts and steps of its record where it is the record's own.
+
+    It stands in the queue for all of them, and holds no more of a span itself than the queue reads.
+    """
+
+    def __init__(self, span: ReadableSpan, record: Record) -> None:
+        """A span within a call, which some library made, has neither facts nor steps."""
+        super().__init__(
+            span.name, span.context, resource=span.resource, instrumentation_scope=span.instrumentation_scope
+        )
+        self._of = span
+        self._record = record if span.context == record.context else Record()
+        self.size = 1 + len(self._record.steps or ())
+        """Spans of the call."""
+        self.written = b""
+        """All of them as fields of ScopeSpans, where they could be written."""
+
+    def write(self) -> None:
+        """Write all spans, and let go of what they were written from: less memory is touched again sooner."""
+        record = self._record
+        steps = [otlp.step_field(record, step) for step in record.steps or ()]
+        fields = [otlp.span_field(self._of, record.facts), *steps]
+        if None not in fields:
+            self.written = b"".join(filter(None, fields))
+            self._of, self._record = self, Record()
+
+    def spans(self) -> list[ReadableSpan]:
+        """The span itself and a span of every step."""
+        own = _fields(self._of)
+        attributes = {**(self._of.attributes or {}), **self._record.facts}
+        steps = self._record.steps or ()
+        return [ReadableSpan(**{**own, "attributes": attributes}), *map(self._span, steps)]
+
+    def _span(self, step: Step) -> ReadableSpan:
+        attributes = {key: _plain(value) for key, value in step.attributes.items()}
+        if step.error:
+            attributes["error.type"] = step.error
+        return ReadableSpan(
+            name=step.name,
+            context=self._record.context_of(step.id),
+            parent=self._record.context_of(step.parent_id),
+            resource=self.resource,
+            attributes=attributes,
+            kind=step.kind,
+            status=Status(StatusCode.ERROR, step.error) if step.error else _UNSET,
+            start_time=step.began_ns,
+            end_time=step.ended_ns,
+            instrumentation_scope=self.instrumentation_scope,
+        )
+
+
+def _plain(value: Any) -> Any:
+    """Arrays as tuples, which is how the SDK keeps them."""
+    return tuple(value.tolist()) if isinstance(value, np.ndarray) else value
+
+
+_UNSET = Status()
 
 
 class _CountedExporter(SpanExporter):
@@ -130,14 +208,64 @@ class _CountedExporter(SpanExporter):
         self.taken += len(spans)
         result = SpanExportResult.FAILURE
         try:
-            result = self._exporter.export(spans)
+            result = self._exporter.export(spans if isinstance(self._exporter, OverGrpc) else _whole(spans))
         finally:
             if result is not SpanExportResult.SUCCESS:
-                self._failed.inc(len(spans))
+                self._failed.inc(sum(call.size if isinstance(call, Call) else 1 for call in spans))
         return result
 
     def shutdown(self) -> None:
         self._exporter.shutdown()
+
+
+def _whole(calls: Sequence[ReadableSpan]) -> list[ReadableSpan]:
+    """Every span of every call."""
+    return [span for call in calls for span in (call.spans() if isinstance(call, Call) else [call])]
+
+
+class OverGrpc(OTLPSpanExporter):
+    """The standard exporter, but for calls whose spans are written already."""
+
+    def _translate_data(self, data: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:
+        written: dict[tuple[int, int], list[Call]] = {}
+        for call in data:
+            if isinstance(call, Call) and call.written:
+                # By identity: a resource's own hash costs more than writing the span.
+                written.setdefault((id(call.resource), id(call.instrumentation_scope)), []).append(call)
+        others = [call for call in data if not (isinstance(call, Call) and call.written)]
+        parts = [*map(_framed, written.values()), *([encode_spans(_whole(others))] if others else [])]
+        request = parts.pop()
+        for part in parts:
+            request.MergeFrom(part)
+        return request
+
+
+def _framed(calls: Sequence[Call]) -> ExportTraceServiceRequest:
+    """Spans as they are written, in a request that says where they come from."""
+    empty = {"context": INVALID_SPAN_CONTEXT, "attributes": {}, "events": (), "links": ()}
+    frame = encode_spans([ReadableSpan(**{**_fields(calls[0]), **empty})])
+    spans = frame.resource_spans[0].scope_spans[0]
+    del spans.spans[:]
+    spans.MergeFromString(b"".join([call.written for call in calls]))
+    return frame
+
+
+def _fields(span: ReadableSpan) -> dict[str, Any]:
+    """What a copy of the span is made from."""
+    return {
+        "name": span.name,
+        "context": span.context,
+        "parent": span.parent,
+        "resource": span.resource,
+        "attributes": span.attributes,
+        "events": span.events,
+        "links": span.links,
+        "kind": span.kind,
+        "status": span.status,
+        "start_time": span.start_time,
+        "end_time": span.end_time,
+        "instrumentation_scope": span.instrumentation_scope,
+    }
 
 
 def start_logging(level: str, raw_messages: bool = False) -> None:

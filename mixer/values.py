@@ -113,7 +113,8 @@ class Candidates:
     """One row a document, in the order of the ids; one column (or row of a matrix) a fact.
 
     Of n documents and b backends: `ranks` (b, n) from 1 with 0 for absent; `scores` and `normalized` (b, n),
-    NaN for absent; `fused` (n,); `numbers` float64 (n,) with NaN for missing; `texts` object (n,) of str.
+    NaN for absent, `normalized` (b, 0) where the mix reads none; `fused` (n,); `numbers` float64 (n,) with NaN
+    for missing; `texts` object (n,) of str.
     """
 
     ids: list[str]

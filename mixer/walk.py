@@ -8,37 +8,43 @@ that it can still reach, so that the number of leaves is not bound to a machine 
 
 Nodes stand in preorder and leaves from left to right, so that no child is stored: a node over the leaves [low, high)
 parts them at `middle`, its left child comes next and its right child `middle - low` places on.
+
+The only sums of floats are those of the leaves, tree after tree; no loop may be compiled with `fastmath`, which would
+let them be summed in another order.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba.core import types
-from numba.extending import models, register_model
 
 from backends.base import FloatColumn
+from mixer.registers import VECTOR_BYTES, ask, keep, mark, unmarked, zeros
 
 ZERO = float(np.float32(1e-35))
 """LightGBM takes any value this near to zero for zero."""
 
-VECTOR_BYTES = 64
-"""Of a register of codes; a processor with narrower ones uses several."""
-
-SWEEP_LEAVES_PER_ROW = 8
-"""Leaves for each row up to which asking every node at once was measured to beat following each row's path."""
-
 _CUT, _LOW, _MIDDLE = 0, 1, 2
+_NO_CATEGORY = 1 << 40
+_SMALL_SET_BYTES = 64
+"""A set of categories up to this size, and up to a byte for each row, is coded a register at a time."""
+
+log = logging.getLogger(__name__)
 
 Array = np.ndarray[Any, Any]
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
-_instruction: Callable[[Callable[..., Any]], Any] = numba.extending.intrinsic
+@cache
+def _warn_uncached() -> None:
+    log.warning(
+        "compiled at each start: no folder for machine code can be written; NUMBA_CACHE_DIR may name one"
+    )
 
 
 def _compiled(kernel: Kernel) -> Kernel:
@@ -46,73 +52,8 @@ def _compiled(kernel: Kernel) -> Kernel:
     try:
         return cast(Kernel, numba.njit(nogil=True, cache=True)(kernel))
     except RuntimeError:
+        _warn_uncached()
         return cast(Kernel, numba.njit(nogil=True)(kernel))
-
-
-class _Lanes(types.Type):
-    """A register of codes."""
-
-    def __init__(self, lane: Any) -> None:
-        super().__init__(f"Lanes({lane})")
-        self.lane = lane
-
-
-@register_model(_Lanes)
-class _LanesModel(models.PrimitiveModel):
-    def __init__(self, manager: Any, lanes: _Lanes) -> None:
-        bits = lanes.lane.bitwidth
-        vector = ir.VectorType(ir.IntType(bits), 8 * VECTOR_BYTES // bits)
-        super().__init__(manager, lanes, vector)  # type: ignore[no-untyped-call]
-
-
-def _pointer(context: Any, builder: Any, kind: Any, array: Any, offset: Any, vector: Any) -> Any:
-    data = context.make_array(kind)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [offset]), vector.as_pointer())
-
-
-def _spread(builder: Any, value: Any, vector: Any) -> Any:
-    """One value in every lane."""
-    nothing = ir.Constant(vector, ir.Undefined)
-    first = builder.insert_element(nothing, value, ir.Constant(ir.IntType(32), 0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), None)
-    return builder.shuffle_vector(first, nothing, zeros)
-
-
-@_instruction
-def _first_leaf(_typing: Any, codes: Any) -> Any:
-    """Every row before its first node."""
-    lanes = _Lanes(codes.dtype)
-
-    def generate(context: Any, _builder: Any, _signature: Any, _args: Any) -> Any:
-        return ir.Constant(context.get_value_type(lanes), None)
-
-    return lanes(codes), generate
-
-
-@_instruction
-def _ask(_typing: Any, at: Any, codes: Any, offset: Any, cut: Any, low: Any, middle: Any) -> Any:
-    """One node asked of the rows whose codes stand at `offset`: those at `low` and over the cut go to `middle`."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        at, codes, offset, cut, low, middle = args
-        source = _pointer(context, builder, signature.args[1], codes, offset, at.type)
-        over = builder.icmp_unsigned(">", builder.load(source, align=1), _spread(builder, cut, at.type))
-        here = builder.icmp_unsigned("==", at, _spread(builder, low, at.type))
-        return builder.select(builder.and_(over, here), _spread(builder, middle, at.type), at)
-
-    return at(at, codes, types.intp, codes.dtype, codes.dtype, codes.dtype), generate
-
-
-@_instruction
-def _keep(_typing: Any, at: Any, target: Any, offset: Any) -> Any:
-    """Store a register."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        at, target, offset = args
-        builder.store(at, _pointer(context, builder, signature.args[1], target, offset, at.type), align=1)
-        return context.get_dummy_value()
-
-    return types.void(at, target, types.intp), generate
 
 
 @_compiled
@@ -127,14 +68,12 @@ def _code(cuts: Array, start: int, end: int, value: float) -> int:
 
 
 @_compiled
-def _code_numbers(
-    matrix: Array, first: int, rows: int, cuts: Array, numbers: Array, stand_ins: Array, codes: Array
-) -> None:
+def _code_numbers(matrix: Array, cuts: Array, numbers: Array, stand_ins: Array, codes: Array) -> None:
     for i in range(len(numbers) - 1):
         feature, cut, column = numbers[i, 0], numbers[i, 1], numbers[i, 2]
         cut_end, column_end = numbers[i + 1, 1], numbers[i + 1, 2]
-        for row in range(rows):
-            value = matrix[first + row, feature]
+        for row in range(len(matrix)):
+            value = matrix[row, feature]
             plain = abs(value) > ZERO
             code = _code(cuts, cut, cut_end, value) if plain else 0
             for c in range(column, column_end):
@@ -142,59 +81,97 @@ def _code_numbers(
 
 
 @_compiled
-def _code_categories(
-    matrix: Array, first: int, rows: int, categories: Array, words: Array, codes: Array
-) -> None:
-    for i in range(len(categories) - 1):
-        feature, start = categories[i, 0], categories[i, 1]
-        bits = 32.0 * (categories[i + 1, 1] - start)
-        for row in range(rows):
-            value = matrix[first + row, feature]
-            codes[i, row] = 1
-            if -1.0 < value < bits:
-                category = int(value)
-                codes[i, row] = 1 - ((words[start + (category >> 5)] >> (category & 31)) & 1)
+def _category(value: float) -> int:
+    """The category that LightGBM takes a value for; of what is none, one that is in no set."""
+    return int(value) if -1.0 < value < 2.0**31 else _NO_CATEGORY
 
 
 @_compiled
-def _sweep_one(
-    columns: Array, steps: Array, start: int, end: int, width: int, codes: Array, at: Array
-) -> None:
+def _outside(members: Array, start: int, end: int, category: int) -> int:
+    """0 where the category is in the set, a bit for each, else 1."""
+    place = start + (category >> 3)
+    return 1 - ((members[place] >> (category & 7)) & 1) if place < end else 1
+
+
+@_compiled
+def _find_categories(matrix: Array, feature: int, found: Array, bits: Array) -> None:
+    """Each row's category, and its bit in the byte where a small set would have it."""
+    bits[:] = 0
+    for row in range(len(matrix)):
+        category = _category(matrix[row, feature])
+        found[row] = category
+        if category < 8 * len(bits):
+            bits[category >> 3, row] = 1 << (category & 7)
+
+
+@_compiled
+def _code_categories(matrix: Array, categories: Array, members: Array, lanes: int, codes: Array) -> None:
+    rows, width = len(matrix), codes.shape[1]
+    found, bits = np.empty(rows, np.int64), np.empty((_SMALL_SET_BYTES, width), codes.dtype)
+    known = -1
+    for i in range(len(categories) - 1):
+        feature, start, end = categories[i, 0], categories[i, 1], categories[i + 1, 1]
+        if feature != known:
+            known = feature
+            _find_categories(matrix, feature, found, bits)
+        if end - start > min(rows, _SMALL_SET_BYTES):
+            for row in range(rows):
+                codes[i, row] = _outside(members, start, end, found[row])
+            continue
+        for part in range(0, width, lanes):
+            marks = zeros(codes)
+            for place in range(end - start):
+                marks = mark(marks, bits, np.intp(place * width + part), members[start + place])
+            keep(unmarked(marks), codes, np.intp(i * width + part))
+
+
+@_compiled
+def _sweep_one(columns: Array, steps: Array, start: int, end: int, codes: Array, at: Array) -> None:
     """The leaf of each row of one register."""
-    a = _first_leaf(codes)
+    a = zeros(codes)
+    width = codes.shape[1]
     for n in range(start, end):
         offset = np.intp(columns[n]) * width
-        a = _ask(a, codes, offset, steps[n, _CUT], steps[n, _LOW], steps[n, _MIDDLE])
-    _keep(a, at, 0)
+        a = ask(a, codes, offset, steps[n, _CUT], steps[n, _LOW], steps[n, _MIDDLE])
+    keep(a, at, 0)
 
 
 @_compiled
-def _sweep_four(
-    columns: Array, steps: Array, start: int, end: int, width: int, codes: Array, at: Array
-) -> None:
+def _sweep_four(columns: Array, steps: Array, start: int, end: int, codes: Array, at: Array) -> None:
     """The leaf of each row of four registers, which need not wait for each other."""
-    a = b = c = d = _first_leaf(codes)
+    a = b = c = d = zeros(codes)
+    width = codes.shape[1]
     lanes = width >> 2
     for n in range(start, end):
         offset = np.intp(columns[n]) * width
         cut, low, middle = steps[n, _CUT], steps[n, _LOW], steps[n, _MIDDLE]
-        a = _ask(a, codes, offset, cut, low, middle)
-        b = _ask(b, codes, offset + lanes, cut, low, middle)
-        c = _ask(c, codes, offset + 2 * lanes, cut, low, middle)
-        d = _ask(d, codes, offset + 3 * lanes, cut, low, middle)
-    _keep(a, at, 0)
-    _keep(b, at, lanes)
-    _keep(c, at, 2 * lanes)
-    _keep(d, at, 3 * lanes)
+        a = ask(a, codes, offset, cut, low, middle)
+        b = ask(b, codes, offset + lanes, cut, low, middle)
+        c = ask(c, codes, offset + 2 * lanes, cut, low, middle)
+        d = ask(d, codes, offset + 3 * lanes, cut, low, middle)
+    keep(a, at, 0)
+    keep(b, at, lanes)
+    keep(c, at, 2 * lanes)
+    keep(d, at, 3 * lanes)
 
 
 @_compiled
-def _follow(columns: Array, steps: Array, start: int, size: int, width: int, codes: Array, row: int) -> int:
-    """The leaf of one row, along its path."""
+def _follow(
+    values: Array, categories: Array, members: Array, numeric: int,
+    columns: Array, steps: Array, start: int, size: int, codes: Array, row: int,
+) -> int:  # fmt: skip
+    """The leaf of one row, along its path; categories are looked up on the way, being too many to code for few rows."""
     n, low, high = start, 0, size
     while high - low > 1:
         middle: Any = np.intp(steps[n, _MIDDLE])
-        if codes[np.intp(columns[n]) * width + row] > steps[n, _CUT]:
+        column: Any = np.intp(columns[n])
+        if column < numeric:
+            right = codes[column, row] > steps[n, _CUT]
+        else:
+            i = column - numeric
+            category = _category(values[categories[i, 0]])
+            right = _outside(members, categories[i, 1], categories[i + 1, 1], category) > 0
+        if right:
             n += middle - low
             low = middle
         else:
@@ -205,53 +182,43 @@ def _follow(columns: Array, steps: Array, start: int, size: int, width: int, cod
 
 @_compiled
 def _add_trees(
-    columns: Array,
-    steps: Array,
-    trees: Array,
-    leaves: Array,
-    width: int,
-    lanes: int,
-    codes: Array,
-    sums: Array,
-) -> None:
+    matrix: Array, categories: Array, members: Array, numeric: int,
+    columns: Array, steps: Array, trees: Array, sweep_from: Array, leaves: Array, codes: Array, sums: Array,
+) -> None:  # fmt: skip
     """Each tree's leaf onto each row's sum, tree after tree as LightGBM adds them."""
-    rows, at = len(sums), np.empty(width, codes.dtype)
+    rows, at = len(sums), np.empty(codes.shape[1], codes.dtype)
     for t in range(len(trees) - 1):
         leaf, size = trees[t], trees[t + 1] - trees[t]
         start = leaf - t
-        if size > SWEEP_LEAVES_PER_ROW * min(rows, 64):
+        if rows < sweep_from[t]:
             for row in range(rows):
-                sums[row] += leaves[leaf + _follow(columns, steps, start, size, width, codes, row)]
+                sums[row] += leaves[leaf + _follow(
+                    matrix[row], categories, members, numeric, columns, steps, start, size, codes, row
+                )]  # fmt: skip
             continue
-        if width == lanes:
-            _sweep_one(columns, steps, start, start + size - 1, width, codes, at)
+        if codes.shape[1] * codes.itemsize == VECTOR_BYTES:
+            _sweep_one(columns, steps, start, start + size - 1, codes, at)
         else:
-            _sweep_four(columns, steps, start, start + size - 1, width, codes, at)
+            _sweep_four(columns, steps, start, start + size - 1, codes, at)
         for row in range(rows):
             sums[row] += leaves[leaf + np.intp(at[row])]
 
 
 @_compiled
 def add_scores(
-    matrix: FloatColumn,
-    cuts: Array,
-    numbers: Array,
-    stand_ins: Array,
-    categories: Array,
-    words: Array,
-    columns: Array,
-    steps: Array,
-    trees: Array,
-    leaves: Array,
-    sums: FloatColumn,
-) -> None:
+    matrix: FloatColumn, cuts: Array, numbers: Array, stand_ins: Array, categories: Array, members: Array,
+    columns: Array, steps: Array, trees: Array, sweep_from: Array, leaves: Array, sums: FloatColumn,
+) -> None:  # fmt: skip
     """Add the forest's leaves to `sums` (n,) for rows (n, f) of C order; the arrays are those of `forest.Forest`."""
-    lanes, numeric = VECTOR_BYTES // steps.itemsize, len(stand_ins)
-    most = 4 * lanes
-    for first in range(0, len(matrix), most):
-        rows = min(most, len(matrix) - first)
-        width = lanes if rows <= lanes else most
-        codes = np.zeros((numeric + len(categories) - 1, width), steps.dtype)
-        _code_numbers(matrix, first, rows, cuts, numbers, stand_ins, codes)
-        _code_categories(matrix, first, rows, categories, words, codes[numeric:])
-        _add_trees(columns, steps, trees, leaves, width, lanes, codes.ravel(), sums[first : first + rows])
+    lanes, numeric, sets = VECTOR_BYTES // steps.itemsize, len(stand_ins), len(categories) - 1
+    for first in range(0, len(matrix), 4 * lanes):
+        part = matrix[first : first + 4 * lanes]
+        rows = len(part)
+        codes = np.empty((numeric + sets, lanes if rows <= lanes else 4 * lanes), steps.dtype)
+        _code_numbers(part, cuts, numbers, stand_ins, codes)
+        if np.any(sweep_from <= rows):
+            _code_categories(part, categories, members, lanes, codes[numeric:])
+        _add_trees(
+            part, categories, members, numeric, columns, steps, trees, sweep_from, leaves, codes,
+            sums[first : first + rows],
+        )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator
 from uuid import uuid4
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -11,7 +11,18 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from backends.base import Equals, Filter, Range, Terms
 from mixer.errors import InvalidRequest, Violation
 from mixer.settings import LimitSettings, MixSettings
-from mixer.values import Answer, Drop, Features, ModelRef, Outcome, Ranker, Reply, Request
+from mixer.values import (
+    Answer,
+    Candidates,
+    Drop,
+    Features,
+    IntColumn,
+    ModelRef,
+    Outcome,
+    Ranker,
+    Reply,
+    Request,
+)
 from protos.mixer.v1 import mixer_pb2 as pb
 
 _YEAR_10000_S = 253_402_300_800
@@ -140,9 +151,8 @@ def response_from(
     answer: Answer, shown: tuple[str, ...], trace_id: str, elapsed_s: float
 ) -> pb.SearchResponse:
     """The whole answer; `shown` are the document fields that the mix displays."""
-    request, rows = answer.plan.request, answer.page.rows.tolist()
-    return pb.SearchResponse(
-        hits=_hits(answer, shown, rows),
+    request, rows = answer.plan.request, answer.page.rows
+    response = pb.SearchResponse(
         execution=_execution(answer, elapsed_s),
         query_id=request.query_id,
         trace_id=trace_id,
@@ -151,39 +161,44 @@ def response_from(
         next_cursor=answer.page.next_cursor,
         features=_feature_table(answer.features, rows) if request.debug else None,
     )
+    for row, hit in zip(rows.tolist(), _add_hits(response, answer, rows), strict=True):
+        if shown:
+            _show(hit, answer.candidates, shown, row)
+    return response
 
 
-def _hits(answer: Answer, shown: tuple[str, ...], rows: list[int]) -> list[pb.Hit]:
+def _add_hits(response: pb.SearchResponse, answer: Answer, rows: IntColumn) -> Iterator[pb.Hit]:
+    """Hits are added in place: a message built apart would be copied."""
     candidates, page = answer.candidates, answer.page
-    prior = candidates.prior.argsort()
+    values, fused = answer.scores.values[rows].tolist(), candidates.fused[rows].tolist()
+    fused_ranks = (candidates.prior.argsort()[rows] + 1).tolist()
     ranks, scores = candidates.ranks[:, rows].T.tolist(), candidates.scores[:, rows].T.tolist()
-    return [
-        pb.Hit(
+    for place, row in enumerate(rows.tolist()):
+        hit = response.hits.add(
             id=candidates.ids[row],
             rank=page.offset + place + 1,
-            score=float(answer.scores.values[row]),
-            fused_score=float(candidates.fused[row]),
-            fused_rank=int(prior[row]) + 1,
-            fields=_fields(answer, shown, row),
-            sources=[
-                pb.Source(backend=name, rank=rank, score=score)
-                for name, rank, score in zip(candidates.backends, ranks[place], scores[place], strict=True)
-                if rank
-            ],
+            score=values[place],
+            fused_score=fused[place],
+            fused_rank=fused_ranks[place],
             pinned=row in page.pinned,
         )
-        for place, row in enumerate(rows)
-    ]
+        for name, rank, score in zip(candidates.backends, ranks[place], scores[place], strict=True):
+            if rank:
+                hit.sources.add(backend=name, rank=rank, score=score)
+        yield hit
 
 
-def _fields(answer: Answer, shown: tuple[str, ...], row: int) -> Mapping[str, pb.Value]:
-    texts, numbers = answer.candidates.texts, answer.candidates.numbers
-    fields = {name: pb.Value(text=texts[name][row]) for name in shown if name in texts and texts[name][row]}
-    known = (name for name in shown if name in numbers and not math.isnan(numbers[name][row]))
-    return fields | {name: pb.Value(number=float(numbers[name][row])) for name in known}
+def _show(hit: pb.Hit, candidates: Candidates, shown: tuple[str, ...], row: int) -> None:
+    for name in shown:
+        text = candidates.texts[name][row] if name in candidates.texts else ""
+        number = candidates.numbers[name][row] if name in candidates.numbers else math.nan
+        if not math.isnan(number):
+            hit.fields[name].number = number
+        elif text:
+            hit.fields[name].text = text
 
 
-def _feature_table(features: Features, rows: list[int]) -> pb.FeatureTable:
+def _feature_table(features: Features, rows: IntColumn) -> pb.FeatureTable:
     return pb.FeatureTable(names=features.names, values=features.matrix[rows].ravel().tolist())
 
 

@@ -39,6 +39,10 @@ def markdown(manifest: Manifest) -> str:
             "",
             *_data(manifest),
             "",
+            "## What scores it",
+            "",
+            _scorer(manifest),
+            "",
             "## How good it is",
             "",
             *_table(("measure", "value"), [(k, f"{v:.4f}") for k, v in manifest.metrics.items()]),
@@ -69,6 +73,13 @@ def _data(manifest: Manifest) -> list[str]:
         f"- Judged queries: {splits}",
         f"- Rows: {rows}",
     ]
+
+
+def _scorer(manifest: Manifest) -> str:
+    if manifest.scorer == "forest":
+        return "Mixer's own evaluator, which gave the doubles of LightGBM on every golden query."
+    why = manifest.scorer.partition(": ")[2] or "not asked when trained"
+    return f"LightGBM, not Mixer's own faster evaluator (`{why}`)."
 
 
 def _features(manifest: Manifest) -> list[tuple[str, ...]]:

@@ -33,7 +33,7 @@ from mixer.manifest import (
     TrainingData,
     sha256_of,
 )
-from mixer.model import raw_scores
+from mixer.model import forest_of, raw_scores, scorer_name
 from mixer.schema import Feature, schema_hash
 from models import evaluation
 from models.collection import Listing
@@ -236,6 +236,7 @@ def _manifest(
         score_profile=profile(raw_scores(booster, matrix)),
         code_version=_code_version(),
         libraries={library: version(library) for library in ("lightgbm", "numpy", "mixer")},
+        scorer=scorer_name(forest_of(folder, len(features), booster)),
     )
 
 

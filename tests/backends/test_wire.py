@@ -1,5 +1,8 @@
 """Protobuf to values and back."""
 
+import struct
+from collections.abc import Callable, Iterable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -50,7 +53,10 @@ def test_query_survives(query: Query) -> None:
 def test_hits_survive(hits: Hits) -> None:
     """Hits are the same after the wire, bit for bit, NaN and infinities too."""
     packed = wire.to_response(hits).SerializeToString()
-    back = wire.from_response(pb.RetrieveResponse.FromString(packed))
+    assert_same(wire.from_response(packed), hits)
+
+
+def assert_same(back: Hits, hits: Hits) -> None:
     assert (back.ids, back.texts, back.index) == (hits.ids, hits.texts, hits.index)
     assert back.numbers.keys() == hits.numbers.keys()
     for ours, theirs in (
@@ -59,6 +65,40 @@ def test_hits_survive(hits: Hits) -> None:
     ):
         assert theirs.dtype == np.float64
         assert ours.tobytes() == theirs.tobytes()
+
+
+def one_by_one(column: Iterable[float], field: int) -> bytes:
+    """Values as a writer may send them that does not pack."""
+    return b"".join(bytes([field << 3 | 1]) + struct.pack("<d", value) for value in column)
+
+
+def in_pieces(column: Iterable[float], field: int) -> bytes:
+    """Values as a writer may send them that packs them one at a time."""
+    return b"".join(bytes([field << 3 | 2, 8]) + struct.pack("<d", value) for value in column)
+
+
+@pytest.mark.parametrize("written", [one_by_one, in_pieces])
+@given(answers())
+def test_every_way_to_write_numbers_is_read(
+    written: Callable[[Iterable[float], int], bytes], hits: Hits
+) -> None:
+    """Values that are not packed, or packed in pieces, are the same hits."""
+    message = wire.to_response(hits)
+    del message.scores[:], message.numbers[:]
+    data = written(hits.scores, 2) + message.SerializeToString()
+    for name, column in hits.numbers.items():
+        body = pb.NumberColumn(name=name).SerializeToString() + written(column, 2)
+        data += b"\x1a" + bytes([len(body)]) + body
+    assert_same(wire.from_response(data), hits)
+
+
+@given(answers(), st.integers(0, 5))
+def test_columns_that_do_not_fit_are_kept_for_the_check(hits: Hits, size: int) -> None:
+    """A column of another length is read as it is: `fault` says so, nothing is cut or filled."""
+    message = wire.to_response(hits)
+    message.numbers.add(name="another column", values=[1.0] * size)
+    back = wire.from_response(message.SerializeToString())
+    assert back.numbers["another column"].tolist() == [1.0] * size
 
 
 @pytest.mark.parametrize(("limit", "sent"), [(-5, 0), (2**40, 2**31 - 1)])
@@ -102,4 +142,4 @@ def test_malformed_filter_is_named(broken: pb.Filter, path: str) -> None:
 def test_columns_of_one_name(message: pb.RetrieveResponse) -> None:
     """Two columns of one name are refused: one would hide the other."""
     with pytest.raises(wire.Malformed):
-        wire.from_response(message)
+        wire.from_response(message.SerializeToString())

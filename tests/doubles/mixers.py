@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -14,7 +13,6 @@ from unittest.mock import patch
 
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import Sampler
 from opentelemetry.trace import Tracer
@@ -23,13 +21,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from backends.base import Backend
-from mixer import interceptors, observe, server
+from mixer import interceptors, server
 from mixer.app import App
 from mixer.client import AsyncMixerClient
 from mixer.metrics import Metrics
+from mixer.record import current
 from mixer.serving import Server
 from mixer.settings import Settings
-from mixer.telemetry import Telemetry, start
+from mixer.telemetry import Call, Telemetry, start
 
 ADMIN = {"admin_listen": "127.0.0.1:0"}
 """Server settings with an admin port."""
@@ -124,6 +123,17 @@ class _Open(SpanProcessor):
         self.names.remove(span.name)
 
 
+class _Kept(SpanProcessor):
+    """Exports every call at once, whole."""
+
+    def __init__(self, exporter: InMemorySpanExporter) -> None:
+        self._exporter = exporter
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if span.context and span.context.trace_flags.sampled:
+            self._exporter.export(Call(span, current()).spans())
+
+
 class Tracing:
     """Every span that ended, and the names of those that have not."""
 
@@ -131,7 +141,7 @@ class Tracing:
         self._exporter, self._open = InMemorySpanExporter(), _Open()
         self.provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
         self.provider.add_span_processor(self._open)
-        self.provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self.provider.add_span_processor(_Kept(self._exporter))
 
     @property
     def spans(self) -> Sequence[ReadableSpan]:
@@ -156,7 +166,7 @@ class Tracing:
 @contextmanager
 def traced_by(tracer: Tracer) -> Iterator[None]:
     """Within it, Mixer's spans are this tracer's."""
-    with patch.object(observe, "tracer", tracer), patch.object(interceptors, "tracer", tracer):
+    with patch.object(interceptors, "tracer", tracer):
         yield
 
 
@@ -172,15 +182,11 @@ def tracing(sampler: Sampler | None = None) -> Iterator[Tracing]:
 def exporting(metrics: Metrics) -> Iterator[Telemetry]:
     """Within it, spans go where the environment says, though a process has one provider for good."""
     providers: list[TracerProvider] = []
-    interval_s = sys.getswitchinterval()
     with patch.object(trace, "set_tracer_provider", providers.append):
         telemetry = start("mixer", metrics)
-    try:
-        tracer = providers[0].get_tracer("mixer") if providers else trace.NoOpTracer()
-        with traced_by(tracer):
-            yield telemetry
-    finally:
-        sys.setswitchinterval(interval_s)
+    tracer = providers[0].get_tracer("mixer") if providers else trace.NoOpTracer()
+    with traced_by(tracer):
+        yield telemetry
 
 
 def call_lines(text: str) -> list[dict[str, Any]]:

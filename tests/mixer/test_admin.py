@@ -13,7 +13,7 @@ from mixer.metrics import Metrics
 @pytest.fixture
 def served() -> Iterator[tuple[Admin, Metrics, int]]:
     metrics = Metrics()
-    admin = Admin(metrics)
+    admin = Admin(metrics.registry)
     yield admin, metrics, admin.start("127.0.0.1:0")
     admin.stop()
 
@@ -67,12 +67,12 @@ def test_scrapes_are_not_printed(
 def test_a_taken_port_is_an_error(served: tuple[Admin, Metrics, int]) -> None:
     """Two servers cannot have one port, and the second says so at once."""
     with pytest.raises(OSError, match=r"in use"):
-        Admin(Metrics()).start(f"127.0.0.1:{served[2]}")
+        Admin(Metrics().registry).start(f"127.0.0.1:{served[2]}")
 
 
 def test_stopping_closes_the_port() -> None:
     """After the stop nobody answers; stopping what never started does nothing."""
-    admin = Admin(Metrics())
+    admin = Admin(Metrics().registry)
     admin.stop()
     port = admin.start("127.0.0.1:0")
     admin.stop()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import grpc
 import grpc.aio
@@ -25,6 +25,7 @@ from mixer.catalogue import ATTRIBUTES, LABELS, METRICS, SPANS, Kind
 from mixer.client import MixerError
 from mixer.metrics import Metrics
 from mixer.rank import RankByFusion, ScoringFailed
+from mixer.trees import Reason
 from mixer.values import Outcome
 from tests import forest
 from tests.doubles import engines, mixers
@@ -258,6 +259,7 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
     loaded = model.read_manifest(model_folder)
     checks = {"manifest", "checksum", "schema", "test_load", "golden"}
     reasons = {"over_limit", "repeated", "score_not_finite", "scoring_failed", "scores_not_finite"}
+    whys = {"none", "mismatch", *get_args(Reason)}
     sets: dict[str, set[str]] = {
         "grpc_type": {"unary", "unknown"},
         "grpc_service": {"mixer.v1.MixerService", "grpc.health.v1.Health", "unknown"},
@@ -268,13 +270,14 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
         "error": {*requests, "cancelled", "unexpected"},
         "backend": {"a", "odd", "good"},
         "outcome": {outcome.value for outcome in Outcome},
-        "reason": {*reasons, *(f"{check}_failed" for check in checks), "queue_full", "export_failed"},
+        "reason": {*reasons, *whys, *(f"{check}_failed" for check in checks), "queue_full", "export_failed"},
         "check": checks,
         "feature": {feature["name"] for feature in FEATURES},
         "bin": {str(place) for place in range(len(loaded.score_profile.shares))},
         "model": {loaded.name},
         "version": {loaded.version},
         "sha256": {loaded.model_sha256},
+        "scorer": {"forest", "lightgbm"},
     }
     assert sets.keys() == LABELS.keys()
     values = {(label, value) for s in said.again for label, value in s.labels.items() if label != "le"}

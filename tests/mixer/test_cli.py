@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,11 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from backends.sqlite import Sqlite, SqliteSettings
-from mixer import cli, demo
+from mixer import cli, demo, server, supervise, telemetry
 from mixer.catalogue import ATTRIBUTES, METRICS, SPANS
 from mixer.manifest import MODEL
 from mixer.model import read_manifest
+from mixer.settings import Settings
 from models import judgements
 from models.judgements import Judged, Split
 
@@ -430,6 +431,58 @@ def test_settings_that_are_not_there(command: str, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "own", "served"),
+    [
+        ((), 1, ("server", 1)),
+        ((), 3, ("supervise", 3)),
+        (("--workers", 2), 1, ("supervise", 2)),
+        (("--workers", 1), 3, ("server", 1)),
+    ],
+)
+def test_serve_with_workers(
+    words: tuple[object, ...],
+    own: int,
+    served: tuple[str, int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The option wins over the settings; one worker is no more than this process."""
+    seen: list[tuple[str, int]] = []
+
+    def serving(name: str) -> Callable[[Settings], Coroutine[Any, Any, None]]:
+        async def serve(settings: Settings) -> None:
+            seen.append((name, settings.server.workers))
+
+        return serve
+
+    monkeypatch.setattr(telemetry, "start_logging", lambda *told, **more: None)
+    monkeypatch.setattr(server, "serve", serving("server"))
+    monkeypatch.setattr(supervise, "serve", serving("supervise"))
+    config = tmp_path / "mixer.yaml"
+    config.write_text(yaml.safe_dump({**SETTINGS, "server": {"workers": own}}), encoding="utf-8")
+    said(run("serve", "-c", config, *words))
+    assert seen == [served]
+
+
+def test_serve_when_workers_fail(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their error is told in one line, and their status is the command's."""
+
+    async def fails(settings: Settings) -> None:
+        raise supervise.WorkersFailed("worker 1 was killed", 137)
+
+    monkeypatch.setattr(telemetry, "start_logging", lambda *told, **more: None)
+    monkeypatch.setattr(supervise, "serve", fails)
+    result = run("serve", "-c", folder / "mixer.yaml", "--workers", 2)
+    assert (result.exit_code, result.stderr) == (137, "worker 1 was killed\n")
+
+
+@pytest.mark.parametrize("workers", [-1, 65])
+def test_serve_with_too_many_workers(folder: Path, workers: int) -> None:
+    """A number out of range is a mistake of the command line."""
+    assert run("serve", "-c", folder / "mixer.yaml", "--workers", workers).exit_code == 2
+
+
 def test_check_config_names_a_refused_model(folder: Path, trained: tuple[Path, str], tmp_path: Path) -> None:
     """A model that a mix cannot use is named with the mix and the check that it failed."""
     raw = yaml.safe_load((folder / "learned.yaml").read_text(encoding="utf-8"))
@@ -587,7 +640,8 @@ def test_index_keeps_what_is_no_index(definition: Path, documents: Path, tmp_pat
 
 def test_serve_ends_clean(served: Served) -> None:
     """After SIGTERM the process drains and ends with status 0; each call it answered has its line of JSON."""
-    said(search(served, "csv", "--mix", "both"))
+    for mix in ("default", "both", "learned"):
+        said(search(served, "csv", "--mix", mix))
     assert served.end() == 0
     calls = [line for line in served.lines if line["event"] == "call"]
     assert {line.get("mixer.mix") for line in calls} >= {"default", "both", "learned"}

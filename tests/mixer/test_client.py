@@ -15,7 +15,8 @@ from backends.base import Equals, Filter, Range, Terms
 from mixer import wire
 from mixer.client import AsyncMixerClient, BackendReport, MixerClient, MixerError, Source, search_request
 from mixer.errors import InvalidRequest, RequestError, Violation
-from mixer.interceptors import AnswerErrors
+from mixer.interceptors import AnswerErrors, Layers
+from mixer.metrics import Metrics
 from mixer.values import Drop, Outcome, Ranker, Scores
 from protos.mixer.v1 import mixer_pb2 as pb
 from protos.mixer.v1 import mixer_pb2_grpc as rpc
@@ -45,7 +46,7 @@ class Canned(rpc.MixerServiceServicer):
 
 @asynccontextmanager
 async def serving(canned: Canned) -> AsyncIterator[str]:
-    server = grpc.aio.server(interceptors=[AnswerErrors()])
+    server = grpc.aio.server(interceptors=[Layers(Metrics(), [AnswerErrors()])])
     rpc.add_MixerServiceServicer_to_server(canned, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

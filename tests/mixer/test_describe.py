@@ -17,16 +17,18 @@ KEY = b"key"
 
 
 def natives(value: object) -> Iterator[type]:
-    """The types of a value and of what is in it."""
+    """The types of a value and of what is in it; a column of numbers is written as the tuple of its values."""
+    if isinstance(value, np.ndarray):
+        value = tuple(value.tolist())
     yield type(value)
-    if isinstance(value, list):
+    if isinstance(value, tuple):
         for item in value:
             yield from natives(item)
 
 
 def assert_native(attributes: dict[str, Any]) -> None:
     kinds = {kind for value in attributes.values() for kind in natives(value)}
-    assert kinds <= {bool, int, float, str, list}
+    assert kinds <= {bool, int, float, str, tuple}
 
 
 @pytest.mark.parametrize(
@@ -91,7 +93,7 @@ def test_an_answer_says_what_was_lacking() -> None:
         "mixer.latency_bucket": "<25ms",
         "mixer.added_ms": 2.0,
         "mixer.degraded": True,
-        "mixer.degraded_reasons": ["b: timeout", "ranker: scoring_failed"],
+        "mixer.degraded_reasons": ("b: timeout", "ranker: scoring_failed"),
         "mixer.ranker": "fused",
         "mixer.fallback_reason": "scoring_failed",
         "mixer.model.sha256": MODEL.sha256,
@@ -139,12 +141,12 @@ def inputs() -> tuple[Any, Features]:
 def test_the_rank_span_s_arrays_are_of_the_same_documents() -> None:
     """Index by index: id, score, prior place, sources and features of the best, by the final scores."""
     attributes = OfRank(2, ["two", "one"])(inputs(), scores([0.1, 0.2, 0.3]))
-    assert attributes["mixer.top.ids"] == ["d02", "d01"]
-    assert attributes["mixer.top.scores"] == [0.3, 0.2]
-    assert attributes["mixer.top.prior_ranks"] == [1, 3]
-    assert attributes["mixer.top.sources"] == ["a", "a"]
-    assert attributes["mixer.top.feature.one"] == [3, 2]
-    assert attributes["mixer.top.feature.two"] == [6, 5]
+    assert attributes["mixer.top.ids"] == ("d02", "d01")
+    assert attributes["mixer.top.scores"].tolist() == [0.3, 0.2]
+    assert attributes["mixer.top.prior_ranks"] == (1, 3)
+    assert attributes["mixer.top.sources"] == ("a", "a")
+    assert attributes["mixer.top.feature.one"].tolist() == [3, 2]
+    assert attributes["mixer.top.feature.two"].tolist() == [6, 5]
     assert attributes["mixer.ranker"] == "model"
     assert_native(attributes)
 
@@ -153,7 +155,7 @@ def test_the_rank_span_s_arrays_are_of_the_same_documents() -> None:
 def test_the_rank_span_s_arrays_have_one_length(top_k: int) -> None:
     """At most `top_k`, and no more than there are candidates."""
     attributes = OfRank(top_k, ["one", "unknown"])(inputs(), scores([1, 2, 3]))
-    arrays = {len(value) for value in attributes.values() if isinstance(value, list)}
+    arrays = {len(value) for value in attributes.values() if isinstance(value, tuple | np.ndarray)}
     assert arrays == {min(top_k, 3)}
     assert "mixer.top.feature.unknown" not in attributes
 

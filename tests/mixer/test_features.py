@@ -35,7 +35,7 @@ def column(found: Candidates, query: str = "read csv", **raw: Any) -> list[float
 def two_backends() -> Candidates:
     """x from both backends, y from `a` only, z from `b` only and without a score."""
     return merged(
-        mix("a", "b"),
+        mix("a", "b", features=[{"name": "s", "source": "backend", "backend": "a", "value": "normalized"}]),
         [reply("a", hits(["y", "x"], [8, 4])), reply("b", hits(["x", "z"], [3, NAN]))],
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import lightgbm
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 
 from backends.base import FloatColumn
 from mixer import walk
-from mixer.forest import Forest, Unsupported, warm
+from mixer.forest import Forest, warm
+from mixer.registers import VECTOR_BYTES
 
 WIDTH = 5
 CATEGORICAL = 4
@@ -28,6 +30,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "over 64 leaves": {"num_leaves": 200},
     "over 256 leaves": {"num_leaves": 500, "min_data_in_bin": 1, "rounds": 3},
     "over 512 leaves": {"num_leaves": 900, "min_sum_hessian_in_leaf": 0, "rounds": 2},
+    "over 1000 leaves": {"num_leaves": 1100, "min_sum_hessian_in_leaf": 0, "rounds": 2, "min_data_in_bin": 1},
     "stumps": {"num_leaves": 2},
     "random forest": {"boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.6},
     "dart": {"boosting": "dart"},
@@ -37,6 +40,18 @@ KINDS: dict[str, dict[str, Any]] = {
     "binary": {"objective": "binary"},
     "constant": {"min_data_in_leaf": 10_000},
     "denormal": {"scale": 1e-34},
+    "hundreds of categories": {
+        "max_cat_to_onehot": 1,
+        "cat_smooth": 0.1,
+        "num_leaves": 31,
+        "categories": 512,
+        "max_bin": 1000,
+    },
+    "thousands of categories": {"max_cat_to_onehot": 1, "cat_smooth": 0.1, "categories": 3000},
+    "holes in categories": {"max_cat_to_onehot": 1, "cat_smooth": 0.1, "holes": True},
+    "two columns of categories": {"max_cat_to_onehot": 1, "cat_smooth": 0.1, "categorical": [1, CATEGORICAL]},
+    "wide sets of categories": {"max_cat_to_onehot": 1, "cat_smooth": 0.1, "num_leaves": 300, "rounds": 3},
+    "as many bins as values": {"max_bin": 65_000, "min_data_in_bin": 1, "num_leaves": 300},
 }
 LISTS = 20
 
@@ -54,18 +69,30 @@ def table(seed: int = 0, rows: int = 1200) -> FloatColumn:
     return matrix
 
 
+def learned(categories: int = 70, holes: bool = False, scale: float = 1.0) -> FloatColumn:
+    """The table with so many categories, some of them unknown, and numbers of another size."""
+    random, matrix = np.random.default_rng(9), table().copy()
+    matrix[:, :CATEGORICAL] *= scale
+    if categories != 70:
+        matrix[:, CATEGORICAL] = random.integers(0, categories, len(matrix))
+    if holes:
+        matrix[random.random(len(matrix)) < 0.2, CATEGORICAL] = np.nan
+        matrix[random.random(len(matrix)) < 0.1, CATEGORICAL] = -1
+    return matrix
+
+
 @cache
 def grown(kind: str) -> lightgbm.Booster:
     chosen = {**QUIET, **KINDS[kind]}
-    rounds, scale = chosen.pop("rounds", 8), chosen.pop("scale", 1.0)
-    matrix = table().copy()
-    matrix[:, :CATEGORICAL] *= scale
-    clean = np.nan_to_num(table(), nan=0.7)
+    rounds, categorical = chosen.pop("rounds", 8), chosen.pop("categorical", [CATEGORICAL])
+    shown = {key: chosen.pop(key) for key in ("scale", "categories", "holes") if key in chosen}
+    matrix = learned(**shown)
+    clean = np.nan_to_num(np.column_stack([table()[:, :CATEGORICAL], matrix[:, CATEGORICAL]]), nan=0.7)
     target = clean[:, :4].sum(axis=1) + 4 * np.sin(7 * clean[:, CATEGORICAL]) + 2 * (clean[:, 2] == 0)
     if chosen.get("objective") in ("binary", "lambdarank"):
         target = (target > 0).astype(np.float64)
     group = [len(matrix) // LISTS] * LISTS if chosen.get("objective") == "lambdarank" else None
-    data = lightgbm.Dataset(matrix, target, group=group, categorical_feature=[CATEGORICAL], params=chosen)
+    data = lightgbm.Dataset(matrix, target, group=group, categorical_feature=categorical, params=chosen)
     return lightgbm.train(chosen, data, rounds)
 
 
@@ -74,11 +101,16 @@ def compiled(kind: str) -> Forest:
     return Forest.compile(grown(kind))
 
 
+def values_of(kind: str, key: str) -> list[str]:
+    """What all trees of the forest say under this key."""
+    lines = grown(kind).model_to_string().splitlines()
+    return [value for line in lines if line.startswith(f"{key}=") for value in line[len(key) + 1 :].split()]
+
+
 @cache
 def edges(kind: str) -> list[float]:
     """Thresholds of the forest and their neighbours."""
-    lines = grown(kind).model_to_string().splitlines()
-    told = {float(v) for line in lines if line.startswith("threshold=") for v in line[10:].split()}
+    told = {float(value) for value in values_of(kind, "threshold")}
     return [float(np.nextafter(v, to)) for v in sorted(told) for to in (-np.inf, v, np.inf)]
 
 
@@ -101,7 +133,8 @@ def inputs(draw: st.DrawFn, kind: str) -> FloatColumn:
     rows = draw(st.sampled_from([1, 2, 3, 31, 33, 63, 64, 65, 130, 257, 300]))
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     odd = np.array([*ODD, *WHOLE, *draw(st.lists(st.floats(), max_size=5))])
-    pools = (odd, np.array(edges(kind) or [0.0]), np.arange(72.0), table().ravel())
+    categories = (np.arange(72.0), np.arange(520.0), np.arange(3100.0))
+    pools = (odd, np.array(edges(kind) or [0.0]), *categories, table().ravel())
     chosen = random.integers(0, len(pools), (rows, WIDTH))
     drawn = np.stack([random.choice(pool, (rows, WIDTH)) for pool in pools])
     picked: FloatColumn = np.take_along_axis(drawn, chosen[None], axis=0)[0]
@@ -118,6 +151,15 @@ def test_scores_are_those_of_lightgbm_to_the_last_bit(kind: str) -> None:
         same(grown(kind), compiled(kind), matrix)
 
     check()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "categories" in kind])
+def test_every_category_is_told_from_its_neighbors(kind: str) -> None:
+    """Those at either end of a set, of a byte, and beyond all sets among them."""
+    for row in table()[:8]:
+        matrix = np.tile(row, (3100, 1))
+        matrix[:, CATEGORICAL] = np.arange(-2.0, 3098.0)
+        same(grown(kind), compiled(kind), matrix)
 
 
 @settings(max_examples=60, deadline=None)
@@ -148,11 +190,20 @@ def test_the_kinds_are_what_they_are_called() -> None:
     for kind in ("over 255 thresholds", "over 256 leaves", "over 512 leaves"):
         assert compiled(kind).steps.dtype == np.uint16
     assert np.diff(compiled("over 64 leaves").trees).max() > 64
-    assert np.diff(compiled("over 512 leaves").trees).max() > 64 * walk.SWEEP_LEAVES_PER_ROW
+    assert (compiled("over 1000 leaves").sweep_from > 32).all()
+    assert set(compiled("plain").sweep_from) <= set(range(3, 64))
+    assert set(compiled("stumps").sweep_from) == {2}, "one row follows its path through any tree"
+    assert len(set(compiled("two columns of categories").categories[:-1, 0])) == 2
     assert "average_output" in grown("random forest").model_to_string()
     assert not len(compiled("constant").columns)
-    for kind in ("one-hot categories", "sets of categories"):
-        assert len(compiled(kind).categories) > 1
+    sizes = {kind: np.diff(compiled(kind).categories[:, 1]) for kind in KINDS}
+    assert sizes["one-hot categories"].max() <= 9 < sizes["hundreds of categories"].max() == 64
+    assert sizes["thousands of categories"].max() > 64
+    wide = compiled("wide sets of categories")
+    assert wide.steps.dtype == np.uint16
+    assert len(wide.categories) > 2
+    told = {int(v) >> 2 for kind in KINDS for v in values_of(kind, "decision_type") if not int(v) & 1}
+    assert told == {0, 1, 2}, "thresholds know each of LightGBM's three kinds of missing"
     assert any(0 < abs(edge) < walk.ZERO for edge in edges("denormal"))
 
 
@@ -176,6 +227,53 @@ def test_a_file_s_text_scores_as_its_booster() -> None:
     """The text that a model folder holds is enough."""
     text = grown("sets of categories").model_to_string()
     same(lightgbm.Booster(model_str=text), Forest.compile(text), table(5, 300))
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        "regression_l1", "huber", "fair", "poisson", "quantile", "mape", "gamma", "tweedie",
+        "cross_entropy", "cross_entropy_lambda", "rank_xendcg",
+    ],
+)  # fmt: skip
+def test_every_objective_of_one_output_scores_alike(objective: str) -> None:
+    """Raw scores are sums of leaves, whatever LightGBM makes of them afterwards."""
+    matrix, grades = table(), np.round(3 * table()[:, 3])
+    target = grades / 3 if objective.startswith("cross") else grades + (objective == "gamma")
+    group = [60] * LISTS if objective.startswith("rank") else None
+    parameters = {**QUIET, "objective": objective}
+    booster = lightgbm.train(parameters, lightgbm.Dataset(matrix, target, group=group, params=parameters), 4)
+    same(booster, Forest.compile(booster), table(7, 90))
+
+
+def test_a_row_of_one_feature() -> None:
+    """The least that a forest can be given."""
+    matrix = table()[:, :1]
+    booster = lightgbm.train(QUIET, lightgbm.Dataset(matrix, np.nan_to_num(matrix[:, 0]), params=QUIET), 4)
+    same(booster, Forest.compile(booster), table(8, 90)[:, :1])
+
+
+@pytest.mark.parametrize(
+    "saved", [{}, {"num_iteration": 2}, {"start_iteration": 3}, {"start_iteration": 1, "num_iteration": 4}]
+)
+def test_a_file_holds_the_iterations_that_were_saved(saved: dict[str, int], tmp_path: Path) -> None:
+    """By default those up to the best one, which the file does not tell: what is read from a file is scored whole."""
+    booster = lightgbm.Booster(model_str=grown("plain").model_to_string())
+    booster.best_iteration = 5
+    path = tmp_path / "model.txt"
+    path.write_text(booster.model_to_string(**saved), encoding="utf-8")  # type: ignore[arg-type]
+    read = lightgbm.Booster(model_file=path)
+    assert len(Forest.compile(read).trees) - 1 == read.num_trees() == saved.get("num_iteration", 5)
+    same(read, Forest.compile(read), table(9, 90))
+    same(read, Forest.compile(path.read_text(encoding="utf-8")), table(9, 90))
+
+
+def test_training_that_goes_on_adds_trees() -> None:
+    """A forest begun by another forest scores as one."""
+    data = lightgbm.Dataset(table(), np.nan_to_num(table()[:, 0]), params=QUIET)
+    booster = lightgbm.train(QUIET, data, 3, init_model=grown("plain"))
+    assert booster.num_trees() == 11
+    same(booster, Forest.compile(booster), table(10, 90))
 
 
 def test_no_rows_have_no_scores() -> None:
@@ -208,55 +306,10 @@ def test_a_matrix_may_lie_in_memory_as_it_likes(laid_out: Callable[[FloatColumn]
     assert len(walk.add_scores.signatures) == before == 2  # type: ignore[attr-defined]
 
 
-def test_linear_leaves_are_left_to_lightgbm() -> None:
-    """Trees whose leaves hold models are named as such."""
-    matrix = np.nan_to_num(table())
-    parameters = {**QUIET, "linear_tree": True}
-    booster = lightgbm.train(parameters, lightgbm.Dataset(matrix, matrix[:, 0], params=parameters), 2)
-    with pytest.raises(Unsupported) as caught:
-        Forest.compile(booster)
-    assert caught.value.reason == "linear_tree"
-
-
-def test_several_outputs_are_left_to_lightgbm() -> None:
-    """One score a row is what ranking needs."""
-    parameters = {**QUIET, "objective": "multiclass", "num_class": 3}
-    data = lightgbm.Dataset(table(), np.arange(len(table())) % 3, params=parameters)
-    with pytest.raises(Unsupported) as caught:
-        Forest.compile(lightgbm.train(parameters, data, 2))
-    assert caught.value.reason == "several_outputs"
-
-
-def altered(key: str, change: Callable[[list[str]], list[str]]) -> str:
-    """The plain forest's text with the first line of this key changed."""
-    lines = grown("plain").model_to_string().splitlines()
-    place = next(i for i, line in enumerate(lines) if line.startswith(f"{key}="))
-    lines[place] = f"{key}={' '.join(change(lines[place].partition('=')[2].split()))}"
-    return "\n".join(lines)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "tree\n",
-        altered("leaf_value", lambda values: values[:-1]),
-        altered("left_child", lambda values: ["0", *values[1:]]),
-        altered("right_child", lambda values: ["-1"] * len(values)),
-        altered("split_feature", lambda values: ["99", *values[1:]]),
-        altered("split_feature", lambda values: values[:-1]),
-        altered("threshold", lambda values: ["x", *values[1:]]),
-    ],
-    ids=["nothing", "a head alone", "leaves", "a loop", "one leaf", "a feature", "features", "a threshold"],
-)
-def test_text_that_makes_no_sense_is_left_to_lightgbm(text: str) -> None:
-    """A tree that is not one would be walked without end, or out of its memory."""
-    with pytest.raises(Unsupported) as caught:
-        Forest.compile(text)
-    assert caught.value.reason == "format"
-
-
-def test_a_forest_takes_less_memory_than_its_file() -> None:
-    """The promise is under three times the file; the arrays alone are far below it."""
-    for kind in ("plain", "over 64 leaves", "sets of categories"):
-        assert compiled(kind).nbytes < len(grown(kind).model_to_string())
+@pytest.mark.parametrize("kind", ["plain", "over 64 leaves", "sets of categories", "thousands of categories"])
+def test_a_forest_takes_less_memory_than_its_file(kind: str) -> None:
+    """The promise is under three times the file, the codes of as many rows as are scored at once included."""
+    forest, size = compiled(kind), len(grown(kind).model_to_string())
+    codes = 4 * VECTOR_BYTES * (len(forest.stand_ins) + len(forest.categories) - 1)
+    assert forest.nbytes < size
+    assert forest.nbytes + codes < 3 * size

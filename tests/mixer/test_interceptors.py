@@ -18,7 +18,7 @@ from opentelemetry.trace import StatusCode
 
 from mixer.errors import InvalidRequest, Overloaded, StaleCursor, Violation
 from mixer.metrics import Metrics
-from mixer.observe import event
+from mixer.record import current
 from mixer.serving import Listening, Server
 from tests.doubles import mixers
 from tests.doubles.mixers import Tracing
@@ -358,7 +358,7 @@ async def test_calls_do_not_mix(traced: Tracing) -> None:
     gate = asyncio.Event()
 
     async def behavior(message: bytes, context: Any) -> bytes:
-        event.get()["mixer.query_id"] = message.decode()
+        current().facts["mixer.query_id"] = message.decode()
         if message == b"9":
             gate.set()
         await gate.wait()

@@ -77,3 +77,9 @@ def test_golden_rows_keep_what_is_missing(model_folder: Path) -> None:
     values = [value for query in golden.queries for row in query.features for value in row]
     assert None in values
     assert all(len(query.ids) == len(query.features) == len(query.scores) for query in golden.queries)
+
+
+def test_a_manifest_from_before_the_scorer_was_told_is_read(raw: dict[str, Any]) -> None:
+    """Models that were trained earlier load all the same; who scores is found out at load."""
+    del raw["scorer"]
+    assert Manifest.model_validate(raw).scorer == ""

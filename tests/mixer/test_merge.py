@@ -17,6 +17,9 @@ from tests.samples import hits, merged, mix, plan, reply
 NAN = float("nan")
 
 
+NORMALIZED = {"name": "share", "source": "backend", "backend": "a", "value": "normalized"}
+
+
 def row(candidates: Candidates, id_: str) -> int:
     return candidates.ids.index(id_)
 
@@ -42,7 +45,8 @@ def test_one_row_a_document() -> None:
 
 def test_a_backend_without_hits_is_a_row_of_absence() -> None:
     """A backend that failed keeps its row, with rank 0 and no score, so that columns stay in place."""
-    made = merged(mix("a", "b"), [reply("a", None, Outcome.TIMEOUT), reply("b", hits(["x"]))])
+    rules = mix("a", "b", features=[NORMALIZED])
+    made = merged(rules, [reply("a", None, Outcome.TIMEOUT), reply("b", hits(["x"]))])
     assert made.backends == ("a", "b")
     assert made.ranks.tolist() == [[0], [1]]
     assert np.isnan(made.scores[0, 0])
@@ -311,7 +315,8 @@ def test_candidates_are_sound(question: tuple[dict[str, object], list[Reply]]) -
     """Of any replies: ids sorted and unique, fused finite, prior a permutation by falling fused score, ranks of a
     backend 1 to its number of documents without a hole, normalized within 0 and 1 wherever there is a score."""
     settings, replies = question
-    made = merged(mix(**settings), replies)
+    share = {**NORMALIZED, "backend": replies[0].backend}
+    made = merged(mix(**settings, features=[share]), replies)
     assert made.ids == sorted(set(made.ids))
     assert np.isfinite(made.fused).all()
     assert sorted(made.prior.tolist()) == list(range(len(made)))
@@ -322,6 +327,14 @@ def test_candidates_are_sound(question: tuple[dict[str, object], list[Reply]]) -
     known = ~np.isnan(made.scores)
     assert ((made.normalized[known] >= 0) & (made.normalized[known] <= 1)).all()
     assert np.isnan(made.normalized[~known]).all()
+
+
+def test_scores_that_nobody_reads_are_not_normalized() -> None:
+    """A mix that fuses by rank and has no feature of normalized scores does without them."""
+    replies = [reply("a", hits(["x"]))]
+    assert merged(mix("a"), replies).normalized.shape == (1, 0)
+    assert merged(mix("a", features=[NORMALIZED]), replies).normalized.shape == (1, 1)
+    assert merged(mix("a", fusion={"kind": "linear"}), replies).normalized.shape == (1, 1)
 
 
 @given(questions())

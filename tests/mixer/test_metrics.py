@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from opentelemetry import trace
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
-from prometheus_client import generate_latest
+from prometheus_client import generate_latest, values
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 
 from mixer import catalogue
-from mixer.metrics import Metrics, exemplar
+from mixer.catalogue import METRICS, Kind, Metric
+from mixer.metrics import Merged, Metrics, share
 
 
 def test_every_metric_of_the_catalogue_exists_from_the_start() -> None:
@@ -64,23 +65,110 @@ def test_there_are_no_creation_times() -> None:
     assert "_created" not in generate_latest(metrics.registry).decode()
 
 
-def within(sampled: bool) -> NonRecordingSpan:
-    flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)
-    return NonRecordingSpan(SpanContext(0xABC, 0xDEF, is_remote=False, trace_flags=flags))
-
-
-def test_an_exemplar_is_of_a_recorded_trace() -> None:
-    """Outside a trace, or in one that is not sampled, there is none: it would lead nowhere."""
-    assert exemplar() is None
-    with trace.use_span(within(sampled=False)):
-        assert exemplar() is None
-    with trace.use_span(within(sampled=True)):
-        assert exemplar() == {"trace_id": f"{0xABC:032x}"}
-
-
 def test_exemplars_are_scraped() -> None:
     """In OpenMetrics the trace id stands behind the bucket that it fell into."""
     metrics = Metrics()
-    with trace.use_span(within(sampled=True)):
-        metrics.histogram(catalogue.STAGE_SECONDS, mix="m", stage="plan").observe(0.01, exemplar())
+    metrics.histogram(catalogue.STAGE_SECONDS, mix="m", stage="plan").observe(
+        0.01, {"trace_id": f"{0xABC:032x}"}
+    )
     assert f'# {{trace_id="{0xABC:032x}"}}' in openmetrics(metrics.registry).decode()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where workers share their metrics; afterwards this process shares none."""
+    monkeypatch.setattr(values, "ValueClass", values.ValueClass)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
+    return tmp_path
+
+
+def of_worker(folder: Path, number: int) -> Metrics:
+    """The metrics of a worker that starts."""
+    share(folder, number)
+    return Metrics()
+
+
+def merged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Merged:
+    """What the supervisor serves; its own metrics, with one restart, are shared with nobody."""
+    with monkeypatch.context() as patch:
+        patch.setattr(values, "ValueClass", values.MutexValue)
+        own = Metrics()
+        own.counter(catalogue.WORKER_RESTARTS, reason="exited").inc()
+        return Merged(own, folder)
+
+
+def labels(metric: Metric) -> dict[str, str]:
+    return dict.fromkeys(metric.labels, "x")
+
+
+def count(metrics: Metrics, value: float) -> None:
+    """Every metric, by this much."""
+    for metric in METRICS:
+        if metric.kind is Kind.HISTOGRAM:
+            metrics.histogram(metric, **labels(metric)).observe(value)
+        elif metric.kind is Kind.COUNTER:
+            metrics.counter(metric, **labels(metric)).inc(value)
+        else:
+            metrics.gauge(metric, **labels(metric)).set(value)
+
+
+ONE_FOR_ALL = {
+    catalogue.MODEL_INFO,
+    catalogue.MODEL_AGE,
+    catalogue.MODEL_SCORER,
+    catalogue.SCORE_BIN_REFERENCE,
+}
+"""Gauges of which every worker tells the same, or the greatest is the answer."""
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_workers_are_merged(metric: Metric, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What workers count is added up; what they all know is told once."""
+    for number, value in ((1, 2.0), (2, 3.0)):
+        count(of_worker(folder, number), value)
+    found = merged(folder, monkeypatch).registry.get_sample_value
+    if metric.kind is Kind.HISTOGRAM:
+        assert found(f"{metric.name}_count", labels(metric)) == 2
+        assert found(f"{metric.name}_sum", labels(metric)) == 5
+        assert found(f"{metric.name}_bucket", {**labels(metric), "le": "+Inf"}) == 2
+    else:
+        assert found(metric.name, labels(metric)) == (3 if metric in ONE_FOR_ALL else 5)
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_a_worker_that_ended(metric: Metric, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it counted stays, and the next of its number counts on; what it was doing is over."""
+    for number, value in ((1, 3.0), (2, 2.0)):
+        count(of_worker(folder, number), value)
+    all_workers = merged(folder, monkeypatch)
+    all_workers.forget(1)
+    found, name = all_workers.registry.get_sample_value, metric.name
+    if metric.kind is Kind.GAUGE:
+        assert found(name, labels(metric)) == 2
+        return
+    sample = f"{name}_count" if metric.kind is Kind.HISTOGRAM else name
+    before = found(sample, labels(metric))
+    count(of_worker(folder, 1), 1.0)
+    assert before == (2 if metric.kind is Kind.HISTOGRAM else 5)
+    assert found(sample, labels(metric)) == before + 1
+
+
+def test_a_shared_gauge_of_a_function(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function runs in its own process only: the others see what it told when it was last written down."""
+    ages = [5.0]
+    metrics = of_worker(folder, 1)
+    metrics.gauge(catalogue.MODEL_AGE, mix="m").set_function(lambda: ages[0])
+    found = merged(folder, monkeypatch).registry.get_sample_value
+    for ages[0] in (6.0, 7.0):
+        metrics.write_down(catalogue.MODEL_AGE)
+        assert found("mixer_model_age_seconds", {"mix": "m"}) == ages[0]
+
+
+def test_merged_metrics_exist_from_the_start(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The supervisor names all metrics, also before a worker has counted any; its own are beside the workers'."""
+    of_worker(folder, 1)
+    served = merged(folder, monkeypatch)
+    text = generate_latest(served.registry).decode()
+    for metric in METRICS:
+        assert text.count(f"# TYPE {metric.name} {metric.kind}\n") == 1
+    assert served.registry.get_sample_value("mixer_worker_restarts_total", {"reason": "exited"}) == 1

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -13,11 +14,12 @@ import numpy as np
 import pytest
 
 from mixer import model
-from mixer.forest import Forest, Unsupported
+from mixer.forest import Forest
 from mixer.manifest import GOLDEN, MANIFEST, MODEL, Golden, sha256_of
 from mixer.model import ModelRefused
 from mixer.rank import ScoringFailed
 from mixer.schema import Feature, schema_hash
+from mixer.trees import Unsupported
 from tests import forest
 
 
@@ -325,19 +327,67 @@ def test_a_forest_untrue_to_the_golden_queries_is_left_to_lightgbm(
     exact = Forest.score
     monkeypatch.setattr(Forest, "score", lambda self, matrix: np.nextafter(exact(self, matrix), np.inf))
     made = model.load(model_folder, forest.FEATURES)
-    assert made.scorer == "lightgbm: mismatch"
+    assert (made.scorer, made.left_to_lightgbm) == ("lightgbm: mismatch", "mismatch")
     golden = Golden.model_validate_json((model_folder / GOLDEN).read_bytes()).queries[0]
     rows = np.array(golden.features, np.float64)
     assert made.score(rows).tolist() == list(golden.scores)
 
 
 def test_what_the_own_scorer_cannot_do_is_left_to_lightgbm(
-    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A forest of a kind that is not supported is served all the same, and the reason is told."""
+    """A forest of a kind that is not supported is served all the same; the reason is told, by a warning too."""
 
     def refuse(*_: object) -> Forest:
         raise Unsupported("linear_tree", "leaves are linear models")
 
     monkeypatch.setattr(Forest, "compile", refuse)
-    assert model.load(model_folder, forest.FEATURES).scorer == "lightgbm: linear_tree"
+    with caplog.at_level(logging.WARNING, "mixer.model"):
+        made = model.load(model_folder, forest.FEATURES)
+    assert (made.scorer, made.left_to_lightgbm) == ("lightgbm: linear_tree", "linear_tree")
+    (record,) = caplog.records
+    assert (vars(record)["scorer"], vars(record)["scorer_when_trained"]) == (made.scorer, "forest")
+    golden = Golden.model_validate_json((model_folder / GOLDEN).read_bytes()).queries[0]
+    assert made.score(np.array(golden.features, np.float64)).tolist() == list(golden.scores)
+
+
+def test_a_model_that_its_own_scorer_scores_is_loaded_in_silence(
+    loaded: model.LightGbmModel, model_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The manifest foretold it, and there is nothing to warn of."""
+    with caplog.at_level(logging.WARNING):
+        made = model.load(model_folder, forest.FEATURES)
+    assert made.left_to_lightgbm is None
+    assert made.scorer == loaded.scorer == loaded.manifest.scorer == "forest"
+    assert not caplog.records
+
+
+def test_a_real_forest_of_linear_leaves_is_scored_by_lightgbm(tmp_path: Path) -> None:
+    """From training to serving: the manifest says who scores and why, and so does the loaded model."""
+    recipe = forest.RECIPE.model_copy(
+        update={"parameters": {**forest.RECIPE.parameters, "linear_tree": True, "objective": "regression"}}
+    )
+    manifest = forest.written(tmp_path / "forest", forest.trained(recipe=recipe))
+    assert manifest.scorer == "lightgbm: linear_tree"
+    made = model.load(tmp_path / "forest", forest.FEATURES)
+    assert made.scorer == manifest.scorer
+    booster = lightgbm.Booster(model_file=str(tmp_path / "forest" / MODEL))
+    rows = np.random.default_rng(4).normal(size=(50, len(forest.FEATURES)))
+    assert made.score(rows).tobytes() == model.raw_scores(booster, rows).tobytes()
+
+
+def test_the_loops_are_compiled_before_the_model_is_ready(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loading warms them before it reads the forest: no request waits for a compiler."""
+    done: list[str] = []
+    exact = Forest.compile
+
+    def read(booster: lightgbm.Booster) -> Forest:
+        done.append("read")
+        return exact(booster)
+
+    monkeypatch.setattr("mixer.forest.warm", lambda: done.append("warm"))
+    monkeypatch.setattr(Forest, "compile", read)
+    model.load(model_folder, forest.FEATURES)
+    assert done == ["warm", "read"]

@@ -134,6 +134,8 @@ def test_the_error_reads_as_one_line_a_fault() -> None:
         ),
         (with_mix("page_size: 101"), "mixes.default.page_size", "above limits.page_size 100"),
         (SOUND + "limits: {candidates: 199}\n", "mixes.default.backends", "add up to 200, above"),
+        (SOUND + "server: {workers: 0}\n", "server.workers", "greater than or equal to 1"),
+        (SOUND + "server: {workers: 65}\n", "server.workers", "less than or equal to 64"),
         (SOUND + "telemetry: {query: words}\n", "telemetry.query", "'hash', 'raw' or 'drop'"),
     ],
 )
@@ -257,6 +259,17 @@ def test_secrets_are_masked() -> None:
 def test_an_empty_secret_is_none() -> None:
     """A variable that is set to nothing is as good as none: no server signs with an empty key."""
     assert Secrets.from_environment({"MIXER_CURSOR_KEY": ""}) == Secrets.from_environment({}) == Secrets()
+
+
+def test_secrets_for_other_processes() -> None:
+    """They read the same keys; one that nobody set is made at random, each time another."""
+    mine = Secrets.from_environment({"MIXER_CURSOR_KEY": "mine"})
+    told, again = mine.as_environment(), mine.as_environment()
+    assert told["MIXER_CURSOR_KEY"] == again["MIXER_CURSOR_KEY"] == "mine"
+    assert told["MIXER_REDACTION_KEY"] != again["MIXER_REDACTION_KEY"]
+    read = Secrets.from_environment(told)
+    assert read.as_environment() == told
+    assert all(len(key) >= 43 for key in Secrets().as_environment().values())
 
 
 def test_an_alias_to_itself_is_a_fault() -> None:
