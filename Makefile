@@ -2,11 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PROTOS := protos/backends/v1/backend.proto protos/mixer/v1/mixer.proto
+PROTOS := protos/backends/v1/backend.proto protos/backends/v1/packed.proto protos/mixer/v1/mixer.proto
 READY := $(VENV)/.ready
+RANK := .venv-rank
+PEERS := .venv-peers
 LOCK := --universal --generate-hashes --no-emit-find-links --no-emit-index-url --no-header
 
-.PHONY: help demo test check bench bench-rank integration format protos docs lock demo-model eval-demo eval-msrd
+.PHONY: help demo test check bench bench-check bench-compare bench-rank bench-peers integration format protos docs lock demo-model eval-demo eval-msrd
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -16,6 +18,17 @@ $(READY): requirements-dev.lock pyproject.toml
 	$(BIN)/python -m pip install -q "uv>=0.9,<1"
 	$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements-dev.lock
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .
+	touch $@
+
+$(RANK)/.ready: tests/bench/requirements-rank.lock $(READY)
+	$(PYTHON) -m venv $(RANK)
+	$(BIN)/uv pip sync -q --python $(RANK)/bin/python --require-hashes tests/bench/requirements-rank.lock
+	touch $@
+
+$(PEERS)/.ready: requirements.lock tests/bench/peers/requirements.lock $(READY)
+	$(PYTHON) -m venv $(PEERS)
+	$(BIN)/uv pip sync -q --python $(PEERS)/bin/python --require-hashes requirements.lock tests/bench/peers/requirements.lock
+	$(BIN)/uv pip install -q --python $(PEERS)/bin/python --no-deps -e .
 	touch $@
 
 demo: $(READY) ## Index the standard library's docs, start three backends and Mixer, search, serve
@@ -40,17 +53,37 @@ integration: $(READY) ## Tests that need more: Helm (through Go), real programs
 demo-model: $(READY) ## Train the model that the demo ships
 	$(BIN)/python -m mixer.demo.experiment train
 
-eval-demo: $(READY) ## Measure the demo's model: five folds by need
+eval-$(RANK)/.ready: tests/bench/requirements-rank.lock $(READY)
+	$(PYTHON) -m venv $(RANK)
+	$(BIN)/uv pip sync -q --python $(RANK)/bin/python --require-hashes tests/bench/requirements-rank.lock
+	touch $@
+
+$(PEERS)/.ready: requirements.lock tests/bench/peers/requirements.lock $(READY)
+	$(PYTHON) -m venv $(PEERS)
+	$(BIN)/uv pip sync -q --python $(PEERS)/bin/python --require-hashes requirements.lock tests/bench/peers/requirements.lock
+	$(BIN)/uv pip install -q --python $(PEERS)/bin/python --no-deps -e .
+	touch $@
+
+demo: $(READY) ## Measure the demo's model: five folds by need
 	$(BIN)/python -m mixer.demo.experiment evaluate
 
 eval-msrd: $(READY) ## Train and measure on the movie set beside the repository, through the running service
 	$(BIN)/python -m tests.eval.msrd
 
-bench-rank: $(READY) ## Measure the scorer beside LightGBM's own
-	$(BIN)/python -m tests.bench.rank
+bench: $(READY) ## Measure what Mixer adds to the bare fan-out; AGAINST=commit measures that beside it
+	$(BIN)/python -m tests.bench.path $(if $(AGAINST),--against $(AGAINST))
 
-bench: $(READY) ## Measure what Mixer adds to the bare fan-out
-	$(BIN)/python -m tests.bench.path
+bench-check: $(READY) ## The same, short: counts, and ratios within wide bounds
+	$(BIN)/python -m tests.bench.path --check
+
+bench-compare: $(READY) ## Compare two records: make bench-compare OLD=commit NEW=commit
+	$(BIN)/python -m tests.bench.path --compare $(OLD) $(NEW)
+
+bench-rank: $(RANK)/.ready ## Measure the scorer beside LightGBM, ONNX Runtime and lleaves
+	$(RANK)/bin/python -m tests.bench.rank
+
+bench-peers: $(PEERS)/.ready ## Measure Mixer beside a FastAPI service and a Haystack pipeline
+	$(PEERS)/bin/python -m tests.bench.peers
 
 format: $(READY) ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .
@@ -65,3 +98,5 @@ docs: $(READY) ## Write the catalogue's tables into README.md
 lock: ## Renew the lock files from pyproject.toml
 	$(BIN)/uv pip compile -q $(LOCK) pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile -q $(LOCK) --group dev pyproject.toml -o requirements-dev.lock
+	$(BIN)/uv pip compile -q $(LOCK) tests/bench/requirements-rank.in -o tests/bench/requirements-rank.lock
+	$(BIN)/uv pip compile -q $(LOCK) -c requirements.lock tests/bench/peers/requirements.in -o tests/bench/peers/requirements.lock

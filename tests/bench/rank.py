@@ -1,16 +1,17 @@
 """What scoring costs: `python -m tests.bench.rank`.
 
 The same rows through the same forests, by Mixer's own scorer, by LightGBM, and by ONNX Runtime and lleaves where they
-can be imported, one thread each, in rounds that take turns. Each call of a round has rows of its own, because a
-processor learns the branches of rows that it sees again. Times are medians; the ratio is the median of the rounds'
-own ratios, which a busy machine disturbs least. Scores are compared bit for bit before anything is timed.
+work, one thread each, in rounds that take turns. Each call of a round has rows of its own, because a processor learns
+the branches of rows that it sees again. Times are medians; the ratio is the median of the rounds' own ratios, which a
+busy machine disturbs least. Mixer's scores are compared bit for bit before anything is timed; what another's differ by
+is told.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,7 +26,35 @@ from rich.table import Table
 from backends.base import FloatColumn
 from mixer.forest import Forest, warm
 
-SHAPES = [(300, 63), (100, 31), (1000, 63), (300, 255)]
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A forest to grow; the first features are categories."""
+
+    trees: int
+    leaves: int
+    categorical: int = 0
+    categories: int = 0
+    one_hot: bool = False
+
+    def __str__(self) -> str:
+        if not self.categorical:
+            return ""
+        return f"{self.categorical} of {self.categories}" + (", one-hot" if self.one_hot else "")
+
+
+SHAPES = [
+    Shape(300, 63),
+    Shape(100, 31),
+    Shape(1000, 63),
+    Shape(300, 255),
+    Shape(50, 1000),
+    Shape(1000, 4),
+    Shape(300, 63, 3, 8),
+    Shape(300, 63, 18, 50),
+    Shape(300, 63, 18, 1000),
+    Shape(300, 63, 18, 30, one_hot=True),
+]
 ROWS = (1, 8, 50, 200, 1000)
 WIDTH = 20
 ROUNDS, CALLS = 7, 24
@@ -37,53 +66,76 @@ def main() -> None:
     """Measure and print."""
     began_s = time.perf_counter()
     warm()
-    console = Console()
+    console = Console(width=max(Console().width, 110))
     console.print(f"loops ready in {time.perf_counter() - began_s:.2f} s")
     drawn = Table(title=f"{WIDTH} features, one thread")
-    for heading in ("rows", "trees", "leaves", "scorer", "us", "LightGBM to it", "memory to file"):
-        drawn.add_column(heading, justify="left" if heading == "scorer" else "right")
+    for heading in (
+        "rows",
+        "trees",
+        "leaves",
+        "categorical",
+        "scorer",
+        "us",
+        "LightGBM to it",
+        "memory to file",
+        "off by",
+    ):
+        drawn.add_column(heading, justify="left" if heading in ("categorical", "scorer") else "right")
+    absent: set[str] = set()
     with TemporaryDirectory() as folder:
-        for trees, leaves in track(SHAPES, "forests", console=Console(stderr=True)):
-            for cells in rows_of(grown(trees, leaves), trees, leaves, Path(folder)):
+        for shape in track(SHAPES, "forests", console=Console(stderr=True)):
+            booster = grown(shape)
+            peers, failures = peers_of(booster, Path(folder))
+            absent.update(failures)
+            for cells in rows_of(booster, shape, peers):
                 drawn.add_row(*cells)
             drawn.add_section()
     console.print(drawn)
+    for line in sorted(absent):
+        console.print(line, soft_wrap=True)
 
 
-def table(rows: int, seed: int) -> FloatColumn:
+def table(rows: int, seed: int, shape: Shape) -> FloatColumn:
     """Made-up features, a tenth of them missing."""
     random = np.random.default_rng(seed)
     matrix = random.normal(size=(rows, WIDTH))
+    matrix[:, : shape.categorical] = random.integers(0, max(shape.categories, 1), (rows, shape.categorical))
     matrix[random.random(matrix.shape) < 0.1] = np.nan
     return matrix
 
 
-def grown(trees: int, leaves: int) -> lightgbm.Booster:
+def grown(shape: Shape) -> lightgbm.Booster:
     """A forest of this shape."""
-    matrix = table(4000, 0)
-    target = np.nan_to_num(matrix)[:, :5].sum(axis=1) + np.random.default_rng(1).normal(size=len(matrix))
-    chosen = {"num_leaves": leaves, "min_data_in_leaf": 3, "learning_rate": 0.05, "verbose": -1}
-    chosen |= {"num_threads": 1}
-    booster = lightgbm.train(chosen, lightgbm.Dataset(matrix, target, params=chosen), trees)
-    assert booster.num_trees() == trees, "the forest is not of the size that the table tells"
+    matrix, random = table(4000, 0, shape), np.random.default_rng(1)
+    worth, known = random.normal(size=(WIDTH, max(shape.categories, 1))), np.nan_to_num(matrix)
+    target = known[:, shape.categorical :][:, :5].sum(axis=1) + random.normal(size=len(matrix))
+    for feature in range(shape.categorical):
+        target += worth[feature][known[:, feature].astype(np.intp)]
+    chosen = {"num_leaves": shape.leaves, "min_data_in_leaf": 3, "learning_rate": 0.05, "verbose": -1}
+    chosen |= {"num_threads": 1, "min_data_per_group": 3, "cat_smooth": 1.0}
+    chosen |= {"max_cat_to_onehot": 100} if shape.one_hot else {}
+    told = list(range(shape.categorical))
+    data = lightgbm.Dataset(matrix, target, categorical_feature=told, params=chosen)
+    booster = lightgbm.train(chosen, data, shape.trees)
+    assert booster.num_trees() == shape.trees, "the forest is not of the size that the table tells"
     return booster
 
 
-def rows_of(booster: lightgbm.Booster, trees: int, leaves: int, folder: Path) -> Iterator[tuple[str, ...]]:
+def rows_of(booster: lightgbm.Booster, shape: Shape, peers: dict[str, Score]) -> Iterator[tuple[str, ...]]:
     """The lines of one forest."""
     forest = Forest.compile(booster)
-    memory = f"{forest.nbytes / len(booster.model_to_string().encode()):.2f}"
-    peers = dict(peers_of(booster, folder))
+    memory = {"Mixer": f"{forest.nbytes / len(booster.model_to_string().encode()):.2f}"}
+    scorers = {"LightGBM": by_lightgbm(booster), "Mixer": forest.score, **peers}
     for rows in ROWS:
-        matrix = table(rows, 2)
-        theirs = np.asarray(booster.predict(matrix, raw_score=True, num_threads=1))
-        assert np.array_equal(forest.score(matrix).view(np.int64), theirs.view(np.int64)), "other scores"
-        scorers = {"LightGBM": by_lightgbm(booster), "Mixer": forest.score, **peers}
-        times_s = timed(scorers, [table(rows, seed) for seed in range(2, 2 + CALLS)])
+        calls = [table(rows, seed, shape) for seed in range(2, 2 + CALLS)]
+        theirs = np.asarray(booster.predict(calls[0], raw_score=True, num_threads=1))
+        assert np.array_equal(forest.score(calls[0]).view(np.int64), theirs.view(np.int64)), "other scores"
+        off = {name: np.abs(np.ravel(score(calls[0])) - theirs).max() for name, score in scorers.items()}
+        times_s = timed(scorers, calls)
         for name, taken_s in times_s.items():
             ratio = f"{np.median(times_s['LightGBM'] / taken_s):.1f}x"
-            shape = (str(rows), str(trees), str(leaves))
-            yield *shape, name, f"{np.median(taken_s) * 1e6:.0f}", ratio, memory if name == "Mixer" else ""
+            told = (str(rows), str(shape.trees), str(shape.leaves), str(shape), name)
+            yield *told, f"{np.median(taken_s) * 1e6:.0f}", ratio, memory.get(name, ""), f"{off[name]:.0e}"
 
 
 def by_lightgbm(booster: lightgbm.Booster) -> Score:
@@ -91,12 +143,20 @@ def by_lightgbm(booster: lightgbm.Booster) -> Score:
     return lambda matrix: booster.predict(matrix, raw_score=True, num_threads=1)
 
 
-def peers_of(booster: lightgbm.Booster, folder: Path) -> Iterator[tuple[str, Score]]:
-    """Other scorers of LightGBM forests that happen to be installed."""
-    with suppress(ImportError):
-        yield "ONNX Runtime", by_onnx(booster)
-    with suppress(ImportError):
-        yield "lleaves", by_lleaves(booster, folder)
+def peers_of(booster: lightgbm.Booster, folder: Path) -> tuple[dict[str, Score], list[str]]:
+    """Other scorers of LightGBM forests that work here, and a line for each that does not."""
+    makers: dict[str, Callable[[], Score]] = {
+        "ONNX Runtime": lambda: by_onnx(booster),
+        "lleaves": lambda: by_lleaves(booster, folder),
+    }
+    made: dict[str, Score] = {}
+    failures: list[str] = []
+    for name, make in makers.items():
+        try:
+            made[name] = make()
+        except Exception as error:  # whatever another project may raise
+            failures.append(f"{name} does not work here: {type(error).__name__}: {error}")
+    return made, failures
 
 
 def by_onnx(booster: lightgbm.Booster) -> Score:

@@ -1,0 +1,56 @@
+"""Several callers at once, each with a connection of its own, asking again as soon as they are answered.
+
+`python -m tests.bench.crowd PORT CALLERS SECONDS CANDIDATES` prints what it got and what it cost, as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+
+import grpc
+
+from mixer.serving import run_loop
+from protos.mixer.v1 import mixer_pb2, mixer_pb2_grpc
+from tests.bench.load import MESSAGE, fault
+
+_TIMEOUT_S = 10.0
+_OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
+"""Else all channels to one address share a connection, and with it one worker."""
+
+
+async def crowd(port: int, callers: int, seconds: float, candidates: int) -> None:
+    """Ask and print. Raises: ValueError at the first answer that is not whole."""
+    channels = [
+        grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=_OWN_CONNECTION) for _ in range(callers)
+    ]
+    stubs = [mixer_pb2_grpc.MixerServiceStub(channel) for channel in channels]
+    await asyncio.gather(*(_ask(stub, candidates) for stub in stubs))
+    began_s, began_cpu_s = time.perf_counter(), time.process_time()
+    until_s = began_s + seconds
+    answers = sum(await asyncio.gather(*(_caller(stub, until_s, candidates) for stub in stubs)))
+    elapsed_s, cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
+    told = {"callers": callers, "answers": answers, "elapsed_s": elapsed_s, "generator_cpu_s": cpu_s}
+    print(json.dumps(told))
+    await asyncio.gather(*(channel.close() for channel in channels))
+
+
+async def _caller(stub: mixer_pb2_grpc.MixerServiceStub, until_s: float, candidates: int) -> int:
+    answers = 0
+    while time.perf_counter() < until_s:
+        await _ask(stub, candidates)
+        answers += 1
+    return answers
+
+
+async def _ask(stub: mixer_pb2_grpc.MixerServiceStub, candidates: int) -> None:
+    answer: mixer_pb2.SearchResponse = await stub.Search(MESSAGE, timeout=_TIMEOUT_S, wait_for_ready=True)
+    if why := fault(answer, candidates):
+        raise ValueError(why)
+
+
+if __name__ == "__main__":
+    port, callers, seconds, candidates = sys.argv[1:]
+    run_loop(crowd(int(port), int(callers), float(seconds), int(candidates)))
