@@ -54,7 +54,6 @@ class Crowd(Record):
     elapsed_s: float
     mixer_cpu_s: float
     """Of its processes together, for the answers and the first one of each caller."""
-    backends_cpu_s: float
     generator_cpu_s: float
 
 

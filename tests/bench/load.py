@@ -7,14 +7,13 @@ import subprocess
 import sys
 import time
 
-import psutil
-
 from protos.mixer.v1 import mixer_pb2
 from tests.bench.history import Crowd, Round
 from tests.bench.processes import Service, cpu_s
+from tests.bench.servers import QUERY
 
 PAGE = 10
-MESSAGE = mixer_pb2.SearchRequest(query="the quick brown fox", page_size=PAGE)
+MESSAGE = mixer_pb2.SearchRequest(query=QUERY, page_size=PAGE)
 _TIMEOUT_S = 5.0
 _SETTLE_S = 0.3
 """For the spans of a round to leave: their cost is the round's, and they disturb none of the next."""
@@ -54,14 +53,12 @@ def fault(answer: mixer_pb2.SearchResponse, candidates: int) -> str:
     return ""
 
 
-def crowded(
-    service: Service, backends: psutil.Process, callers: int, seconds: float, candidates: int
-) -> Crowd:
+def crowded(service: Service, callers: int, seconds: float, candidates: int) -> Crowd:
     """One round of many callers, from a process of their own. Raises: WrongAnswer."""
-    mixer_s, backends_s = cpu_s(service.process), cpu_s(backends)
+    mixer_s = cpu_s(service.process)
     command = ["-m", "tests.bench.crowd", *map(str, (service.port, callers, seconds, candidates))]
     told = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
     if told.returncode:
         raise WrongAnswer(told.stderr.strip().splitlines()[-1])
-    spent = {"mixer_cpu_s": cpu_s(service.process) - mixer_s, "backends_cpu_s": cpu_s(backends) - backends_s}
+    spent = {"mixer_cpu_s": cpu_s(service.process) - mixer_s}
     return Crowd.model_validate(json.loads(told.stdout) | spent)

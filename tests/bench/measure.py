@@ -149,11 +149,11 @@ def _crowds(stage: Stage, tree: Tree, effort: Effort) -> tuple[dict[int, tuple[C
     scene = next(scene for scene in SCENES if scene.key == "model")
     if why := processes.refusal(stage.launch(tree, replace(scene, model=False), workers=2)):
         return {}, (f"2 workers against 1: skipped, the settings of {tree} refuse them ({why})",)
-    with scenes.ready([stage.launch(tree, scene, workers) for workers in (1, 2)]) as services:
+    # Backends in Mixer's own processes: others would take from the workers the cores that they are to share.
+    launches = [replace(stage.launch(tree, scene, workers), targets=[]) for workers in (1, 2)]
+    with scenes.ready(launches) as services:
         rounds: dict[int, list[Crowd]] = {1: [], 2: []}
-        backends = stage.backends[scene.group].process
         for _ in track(range(effort.crowd_rounds), f"crowds of {CALLERS}", console=console):
             for workers, service in zip(rounds, services, strict=True):
-                candidates = scene.candidates
-                rounds[workers].append(load.crowded(service, backends, CALLERS, effort.crowd_s, candidates))
+                rounds[workers].append(load.crowded(service, CALLERS, effort.crowd_s, scene.candidates))
     return {workers: tuple(taken) for workers, taken in rounds.items()}, ()

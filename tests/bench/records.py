@@ -26,7 +26,6 @@ def crowd(answers: int, generator_cpu_s: float = 1.0) -> Crowd:
         answers=answers,
         elapsed_s=2.0,
         mixer_cpu_s=2.0,
-        backends_cpu_s=1.0,
         generator_cpu_s=generator_cpu_s,
     )
 

@@ -87,14 +87,13 @@ def crowds_table(run: Run) -> Table:
     """Throughput by number of workers, and who used the cores."""
     first = run.crowds[1][0]
     drawn = _table(
-        f"{first.callers} callers on a connection each, {len(run.crowds[1])} rounds of {first.elapsed_s:.0f} s, "
-        f"{run.machine.cores} cores",
+        f"{first.callers} callers on a connection each, backends in process, {len(run.crowds[1])} rounds of "
+        f"{first.elapsed_s:.0f} s, {run.machine.cores} cores",
         (
             "workers",
             "answers a second",
             "CPU ms an answer",
             "Mixer's cores",
-            "backends' cores",
             "generator's cores",
         ),
     )
@@ -103,7 +102,6 @@ def crowds_table(run: Run) -> Table:
             np.median([spent / crowd.elapsed_s for crowd, spent in zip(crowds, spents, strict=True)])
             for spents in (
                 [crowd.mixer_cpu_s for crowd in crowds],
-                [crowd.backends_cpu_s for crowd in crowds],
                 [crowd.generator_cpu_s for crowd in crowds],
             )
         ]

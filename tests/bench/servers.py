@@ -26,6 +26,7 @@ from protos.backends.v1 import backend_pb2, backend_pb2_grpc
 from protos.mixer.v1 import mixer_pb2, mixer_pb2_grpc
 
 HITS, COLUMNS, BACKENDS = 100, 10, 3
+QUERY = "the quick brown fox"
 
 
 SPANS_COUNT = "/tests.bench.Spans/Count"
@@ -127,12 +128,31 @@ async def floor(targets: list[str]) -> None:
     await stop_signal().wait()
 
 
+def embedded(group: Group = SHARED) -> list[dict[str, Any]]:
+    """The backends of a group as ones in Mixer's own process: every document has every word of the query."""
+    return [
+        {
+            "kind": "memory",
+            "fields": {"title": {"type": "text"}, **{f"n{c}": {"type": "number"} for c in range(COLUMNS)}},
+            "documents": [
+                {
+                    "id": id_,
+                    "title": QUERY,
+                    **{f"n{column}": (row * 7 + column) % 100 for column in range(COLUMNS)},
+                }
+                for row, id_ in enumerate(group.ids(backend))
+            ],
+        }
+        for backend in range(group.backends)
+    ]
+
+
 def settings(
     targets: list[str], port: int, model: str, hits: int = HITS, admin_port: int = 0, workers: int = 1
 ) -> str:
-    """A mix of these backends as YAML; with a model folder, ranked by it."""
-    names = [f"b{number}" for number in range(len(targets))]
-    remote = {name: {"kind": "remote", "target": target} for name, target in zip(names, targets, strict=True)}
+    """A mix of these backends, or where there are none of embedded ones, as YAML; with a model, ranked by it."""
+    backends = [{"kind": "remote", "target": target} for target in targets] or embedded()
+    names = [f"b{number}" for number in range(len(backends))]
     server: dict[str, Any] = {"listen": f"127.0.0.1:{port}", "admin_listen": f"127.0.0.1:{admin_port}"}
     mix = {
         "backends": {name: {"limit": hits} for name in names},
@@ -143,7 +163,7 @@ def settings(
         "server": {**server, "workers": workers} if workers > 1 else server,
         "limits": {"candidates": max(2000, hits * len(names))},
         "telemetry": {"log_level": "warning"},
-        "backends": remote,
+        "backends": dict(zip(names, backends, strict=True)),
         "models": {"bench": {"path": model}} if model else {},
         "mixes": {"default": mix},
     }

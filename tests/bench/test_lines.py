@@ -59,7 +59,7 @@ def test_two_workers_are_judged_where_two_cores_are_free() -> None:
     assert line("rate").value(run(crowds=crowds)) == pytest.approx(1.8)
     assert lines.verdict(line("rate"), run(crowds=crowds)) == "yes"
     assert lines.verdict(line("rate"), run(crowds={**crowds, 2: (crowd(120), crowd(120))})) == "NO"
-    busy = {**crowds, 2: (crowd(180, generator_cpu_s=12.0),) * 2}
+    busy = {**crowds, 2: (crowd(180, generator_cpu_s=13.0),) * 2}
     assert lines.free_cores(run(crowds=busy)) == pytest.approx(8 - 6.5)
     assert lines.verdict(line("rate"), run(crowds=busy)).startswith("not judged")
 

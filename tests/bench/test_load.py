@@ -65,7 +65,7 @@ def test_a_crowd_says_what_it_got() -> None:
     """Every caller asks on a connection of its own, and what all of them cost is told."""
     canned = Canned(WHOLE)
     with serving(canned) as service:
-        crowd = load.crowded(service, psutil.Process(), callers=3, seconds=0.2, candidates=176)
+        crowd = load.crowded(service, callers=3, seconds=0.2, candidates=176)
     assert canned.asked == crowd.answers + crowd.callers
     assert crowd.callers == len(canned.peers) == 3
     assert crowd.elapsed_s >= 0.2
@@ -75,7 +75,7 @@ def test_a_crowd_says_what_it_got() -> None:
 def test_a_crowd_that_gets_a_wrong_answer_says_so() -> None:
     """As one caller does."""
     with serving(Canned(WHOLE)) as service, pytest.raises(WrongAnswer, match="176 candidates, not 300"):
-        load.crowded(service, psutil.Process(), callers=1, seconds=0.1, candidates=300)
+        load.crowded(service, callers=1, seconds=0.1, candidates=300)
 
 
 @pytest.mark.parametrize(
