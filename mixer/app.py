@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from backends import open_backend
 from backends.base import Backend
-from mixer import model
+from mixer import gather, model
 from mixer.arrange import Arrange
 from mixer.cursor import CursorSigner
 from mixer.describe import Redactor, describers
@@ -69,6 +69,7 @@ async def build(
     Raises: OSError or ValueError where an embedded backend's index cannot be opened. A model that fails a check
     raises nothing: its mix says so.
     """
+    await asyncio.to_thread(gather.warm)
     secrets, metrics = secrets or Secrets.from_environment(), metrics or Metrics()
     stand_ins = backends or {}
     opened = {

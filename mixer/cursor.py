@@ -13,6 +13,7 @@ from mixer.errors import InvalidRequest, PageUnavailable, StaleCursor, Violation
 from mixer.values import Bookmark, Outcome, Reply, Request, Scores
 
 _TAG_BYTES = 16
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class CursorSigner:
@@ -25,7 +26,7 @@ class CursorSigner:
     def seal(self, bookmark: Bookmark) -> str:
         """The bookmark as URL-safe text."""
         fields = [bookmark.request, bookmark.indexes, bookmark.ranker, bookmark.served, bookmark.offset]
-        body = json.dumps(fields, separators=(",", ":")).encode()
+        body = _encode(fields).encode()
         return base64.urlsafe_b64encode(self._tag(body) + body).decode().rstrip("=")
 
     def open(self, cursor: str) -> Bookmark:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backends.base import FloatColumn, Hits
+from mixer.gather import gather
 from mixer.schema import BackendFeature
 from mixer.settings import MixBackendSettings, MixSettings, RrfSettings
 from mixer.values import Candidates, Drop, IntColumn, Plan, Reply, TextColumn
@@ -42,14 +44,17 @@ class Merge:
     def __call__(self, plan: Plan, replies: Sequence[Reply]) -> Candidates:
         """Candidates of all replies that have hits; b rows for all b backends of the mix."""
         lists = [_Listed.of(reply, self._members[reply.backend].limit) for reply in replies]
-        ids = sorted(set().union(*(listed.ids for listed in lists)))
+        hits = list(chain.from_iterable(listed.ids for listed in lists))
+        ids = sorted(set(hits))
         place = dict(zip(ids, range(len(ids)), strict=True))
-        rows = [np.fromiter(map(place.__getitem__, lst.ids), np.intp, len(lst.ids)) for lst in lists]
-        shape = (len(lists), len(ids))
-        ranks, scores = np.zeros(shape, np.int32), np.full(shape, np.nan)
-        for b, (listed, row) in enumerate(zip(lists, rows, strict=True)):
-            ranks[b, row] = np.arange(1, len(row) + 1)
-            scores[b, row] = listed.scores
+        rows = np.fromiter(map(place.__getitem__, hits), np.intp, len(hits))
+        starts = np.array([0, *accumulate(len(listed.ids) for listed in lists)], np.intp)
+        names = list(dict.fromkeys(name for listed in lists for name in listed.names))
+        ranks, scores = np.zeros((len(lists), len(ids)), np.int32), np.full((len(lists), len(ids)), np.nan)
+        known = np.full((len(names), len(ids)), np.nan)
+        sent_scores = np.concatenate([listed.scores for listed in lists])
+        sent = np.concatenate([listed.columns(names) for listed in lists], axis=1)
+        odd: list[int] = gather(rows, starts, sent_scores, sent, ranks, scores, known).tolist()
         normalized = self._normalize(scores, self._low, self._high)
         fused = self._fuse(ranks, normalized)
         return Candidates(
@@ -60,9 +65,9 @@ class Merge:
             normalized=normalized,
             fused=fused,
             prior=np.argsort(-fused, kind="stable"),
-            numbers=_first_known_numbers(lists, rows, len(ids)),
-            texts=_first_known_texts(lists, rows, len(ids)),
-            drops=tuple(drop for listed in lists for drop in listed.drops),
+            numbers=dict(zip(names, known, strict=True)),
+            texts=_first_known_texts(lists, rows, starts, len(ids)),
+            drops=_drops(lists, odd),
         )
 
     def _fuse(self, ranks: NDArray[np.int32], normalized: FloatColumn) -> FloatColumn:
@@ -80,7 +85,7 @@ class Merge:
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """One reply's n hits within its limit, each document once, scores that are not finite made missing."""
+    """One reply's n hits within its limit, each document once."""
 
     backend: str
     ids: list[str]
@@ -90,31 +95,46 @@ class _Listed:
     numbers: FloatColumn
     """(names, n)"""
     texts: Mapping[str, TextColumn]
-    drops: tuple[Drop, ...]
+    over_limit: int
+    repeated: int
 
     @classmethod
     def of(cls, reply: Reply, limit: int) -> _Listed:
         hits = reply.hits or _NO_HITS
         ids = hits.ids[:limit]
-        scores = hits.scores[:limit]
-        finite = np.isfinite(scores)
-        counts = {
-            "over_limit": len(hits) - len(ids),
-            "repeated": len(ids) - len(set(ids)),
-            "score_not_finite": len(ids) - int(np.count_nonzero(finite)),
-        }
-        if counts["score_not_finite"]:
-            scores = np.where(finite, scores, np.nan)
-        keep = _first_of_each(ids) if counts["repeated"] else slice(len(ids))
+        repeated = len(ids) - len(set(ids))
+        keep = _first_of_each(ids) if repeated else slice(len(ids))
         return cls(
             backend=reply.backend,
-            ids=np.array(ids, object)[keep].tolist() if counts["repeated"] else ids,
-            scores=scores[keep],
+            ids=np.array(ids, object)[keep].tolist() if repeated else ids,
+            scores=hits.scores[keep],
             names=list(hits.numbers),
             numbers=np.array(list(hits.numbers.values())).reshape(len(hits.numbers), len(hits))[:, keep],
             texts={name: np.array(column, object)[keep] for name, column in hits.texts.items()},
-            drops=tuple(Drop(reason, count, reply.backend) for reason, count in counts.items() if count),
+            over_limit=len(hits) - len(ids),
+            repeated=repeated,
         )
+
+    def columns(self, names: list[str]) -> FloatColumn:
+        """The numeric fields in this order (names, n), NaN for those not sent."""
+        if names == self.names:
+            return self.numbers
+        held = dict(zip(self.names, self.numbers, strict=True))
+        missing = np.full(len(self.ids), np.nan)
+        return np.array([held.get(name, missing) for name in names]).reshape(len(names), len(self.ids))
+
+
+def _drops(lists: Sequence[_Listed], odd: Sequence[int]) -> tuple[Drop, ...]:
+    counts = [
+        (listed.backend, reason, count)
+        for listed, not_finite in zip(lists, odd, strict=True)
+        for reason, count in (
+            ("over_limit", listed.over_limit),
+            ("repeated", listed.repeated),
+            ("score_not_finite", not_finite),
+        )
+    ]
+    return tuple(Drop(reason, count, backend) for backend, reason, count in counts if count)
 
 
 _NO_HITS = Hits([], np.empty(0))
@@ -182,26 +202,13 @@ _NORMALIZERS: Mapping[str, Callable[[FloatColumn, FloatColumn, FloatColumn], Flo
 }
 
 
-def _first_known_numbers(
-    lists: Sequence[_Listed], rows: Sequence[IntColumn], n: int
-) -> dict[str, FloatColumn]:
-    """Numeric columns (n,), each value from the first backend (in the mix's order) that knows it."""
-    names = list(dict.fromkeys(name for listed in lists for name in listed.names))
-    known = np.full((len(names), n), np.nan)
-    for listed, row in zip(reversed(lists), reversed(rows), strict=True):
-        finite = np.isfinite(listed.numbers)
-        if listed.names == names and finite.all():
-            known[:, row] = listed.numbers
-        elif listed.names:
-            at = np.array([[names.index(name)] for name in listed.names]), row
-            known[at] = np.where(finite, listed.numbers, known[at])
-    return dict(zip(names, known, strict=True))
-
-
-def _first_known_texts(lists: Sequence[_Listed], rows: Sequence[IntColumn], n: int) -> dict[str, TextColumn]:
+def _first_known_texts(
+    lists: Sequence[_Listed], rows: IntColumn, starts: IntColumn, n: int
+) -> dict[str, TextColumn]:
     """Text columns (n,), each value from the first backend (in the mix's order) that knows it."""
     columns: dict[str, TextColumn] = {}
-    for listed, row in zip(reversed(lists), reversed(rows), strict=True):
+    for listed, start in zip(reversed(lists), reversed(starts[:-1].tolist()), strict=True):
+        row = rows[start : start + len(listed.ids)]
         for name, sent in listed.texts.items():
             column = columns.setdefault(name, np.full(n, "", object))
             column[row] = np.where(sent != "", sent, column[row])

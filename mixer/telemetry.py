@@ -31,6 +31,7 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT, Status, StatusCode
 from mixer import catalogue, otlp
 from mixer.metrics import Metrics
 from mixer.record import Record, Step, current
+from mixer.spans import CallTracer
 
 _QUEUE, _BATCH, _DELAY_MS, _TIMEOUT_S = 1024, 16, 200.0, 2.0
 """Small batches, sent often: large ones hold the interpreter long enough to be seen in the slowest requests."""
@@ -60,8 +61,7 @@ def start(service_name: str, metrics: Metrics, exporter: SpanExporter | None = N
         return Telemetry()
     ours = Resource.create({"service.name": service_name, "service.version": version("mixer")})
     resource = ours.merge(OTELResourceDetector().detect())
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    provider.add_span_processor(CountedBatches(exporter, metrics))
+    provider = Provider(CountedBatches(exporter, metrics), resource)
     trace.set_tracer_provider(provider)
     return Telemetry(provider)
 
@@ -82,6 +82,22 @@ def _exporter(environment: Mapping[str, str]) -> SpanExporter | None:
 
         return OverHttp(timeout=timeout_s)
     return OverGrpc(timeout=timeout_s)
+
+
+class Provider(TracerProvider):
+    """The SDK's provider, but for the tracer of served calls."""
+
+    def __init__(self, batches: CountedBatches, resource: Resource | None = None) -> None:
+        """All spans go into these batches."""
+        super().__init__(resource=resource, shutdown_on_exit=False)
+        self.add_span_processor(batches)
+        self._calls = CallTracer(self, batches.on_end)
+
+    def get_tracer(self, instrumenting_module_name: str, *rest: Any, **named: Any) -> trace.Tracer:
+        """See the API; a library's tracer is the SDK's own."""
+        if instrumenting_module_name == "mixer":
+            return self._calls
+        return super().get_tracer(instrumenting_module_name, *rest, **named)
 
 
 class CountedBatches(SpanProcessor):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterator
-from uuid import uuid4
 
-from google.protobuf.timestamp_pb2 import Timestamp
+import numpy as np
 
 from backends.base import Equals, Filter, Range, Terms
 from mixer.errors import InvalidRequest, Violation
@@ -14,10 +14,8 @@ from mixer.settings import LimitSettings, MixSettings
 from mixer.values import (
     Answer,
     Candidates,
-    Drop,
     Features,
     IntColumn,
-    ModelRef,
     Outcome,
     Ranker,
     Reply,
@@ -26,8 +24,8 @@ from mixer.values import (
 from protos.mixer.v1 import mixer_pb2 as pb
 
 _YEAR_10000_S = 253_402_300_800
-_OUTCOMES = {outcome: f"OUTCOME_{outcome.name}" for outcome in Outcome}
-_RANKERS = {ranker: f"RANKER_{ranker.name}" for ranker in Ranker}
+_OUTCOMES = {outcome: pb.Outcome.Value(f"OUTCOME_{outcome.name}") for outcome in Outcome}
+_RANKERS = {ranker: getattr(pb, f"RANKER_{ranker.name}") for ranker in Ranker}
 
 
 def request_from(
@@ -50,7 +48,7 @@ def request_from(
         filters=tuple(map(_filter, message.filters)),
         context={key: _value(value) for key, value in message.context.items()},
         debug=message.debug == pb.DEBUG_LEVEL_FEATURES,
-        query_id=message.request_id or uuid4().hex,
+        query_id=message.request_id or f"{random.getrandbits(128):032x}",
         time_left_s=time_left_s,
     )
 
@@ -153,7 +151,6 @@ def response_from(
     """The whole answer; `shown` are the document fields that the mix displays."""
     request, rows = answer.plan.request, answer.page.rows
     response = pb.SearchResponse(
-        execution=_execution(answer, elapsed_s),
         query_id=request.query_id,
         trace_id=trace_id,
         mix=request.mix,
@@ -161,6 +158,7 @@ def response_from(
         next_cursor=answer.page.next_cursor,
         features=_feature_table(answer.features, rows) if request.debug else None,
     )
+    _add_execution(response, answer, elapsed_s)
     for row, hit in zip(rows.tolist(), _add_hits(response, answer, rows), strict=True):
         if shown:
             _show(hit, answer.candidates, shown, row)
@@ -202,45 +200,38 @@ def _feature_table(features: Features, rows: IntColumn) -> pb.FeatureTable:
     return pb.FeatureTable(names=features.names, values=features.matrix[rows].ravel().tolist())
 
 
-def _execution(answer: Answer, elapsed_s: float) -> pb.Execution:
-    scores, reasons = answer.scores, answer.degraded_reasons
-    counts = (answer.candidates.ranks > 0).sum(axis=1).tolist()
-    return pb.Execution(
-        backends=[_backend(reply, hits) for reply, hits in zip(answer.replies, counts, strict=True)],
-        ranker=_RANKERS[scores.ranker],
-        model=_model(scores.model),
-        fallback_reason=scores.fallback_reason,
-        degraded=bool(reasons),
-        degraded_reasons=reasons,
-        drops=map(_drop, answer.candidates.drops),
-        elapsed_ms=elapsed_s * 1000,
-    )
+def _add_execution(response: pb.SearchResponse, answer: Answer, elapsed_s: float) -> None:
+    scores, reasons, execution = answer.scores, answer.degraded_reasons, response.execution
+    execution.ranker = _RANKERS[scores.ranker]
+    execution.fallback_reason = scores.fallback_reason
+    execution.degraded = bool(reasons)
+    execution.degraded_reasons.extend(reasons)
+    execution.elapsed_ms = elapsed_s * 1000
+    if model := scores.model:
+        execution.model.name, execution.model.version, execution.model.sha256 = (
+            model.name,
+            model.version,
+            model.sha256,
+        )
+    counts = np.count_nonzero(answer.candidates.ranks, axis=1).tolist()
+    for reply, hits in zip(answer.replies, counts, strict=True):
+        _add_backend(execution, reply, hits)
+    for drop in answer.candidates.drops:
+        execution.drops.add(reason=drop.reason, count=drop.count, backend=drop.backend)
 
 
-def _backend(reply: Reply, hits: int) -> pb.BackendExecution:
-    return pb.BackendExecution(
+def _add_backend(execution: pb.Execution, reply: Reply, hits: int) -> None:
+    backend = execution.backends.add(
         backend=reply.backend,
         outcome=_OUTCOMES[reply.outcome],
         elapsed_ms=reply.elapsed_s * 1000,
         hits=hits,
         detail=reply.detail,
         index_version=reply.index.version,
-        fresh_at=_timestamp(reply.index.fresh_at_s),
         server_version=reply.index.server_version,
     )
-
-
-def _timestamp(time_s: float) -> Timestamp | None:
-    """Unix time as a message; none for 0, which means unknown, and for what no calendar holds."""
-    if not 0 < time_s < _YEAR_10000_S:
-        return None
-    whole_s = int(time_s)
-    return Timestamp(seconds=whole_s, nanos=int((time_s - whole_s) * 1e9))
-
-
-def _drop(drop: Drop) -> pb.Drop:
-    return pb.Drop(reason=drop.reason, count=drop.count, backend=drop.backend)
-
-
-def _model(model: ModelRef | None) -> pb.Model | None:
-    return None if model is None else pb.Model(name=model.name, version=model.version, sha256=model.sha256)
+    # Unknown is 0; some times no calendar holds.
+    if 0 < reply.index.fresh_at_s < _YEAR_10000_S:
+        whole_s = int(reply.index.fresh_at_s)
+        backend.fresh_at.seconds = whole_s
+        backend.fresh_at.nanos = int((reply.index.fresh_at_s - whole_s) * 1e9)

@@ -237,7 +237,7 @@ async def test_same_words_everywhere(traced: Tracing, model_folder: Path) -> Non
     )
     late, odd = engines.memory(), engines.memory()
     late.failure = BackendError("down")
-    odd.hits = Hits(["x", "x"], np.array([1.0, np.nan]))
+    odd.hits = Hits(["x", "x", "y"], np.array([1.0, 1.0, np.nan]))
     async with mixers.running(settings, {"a": engines.memory(), "late": late, "odd": odd}) as mixer:
         result = await mixer.search("csv file")
         root, rank = attributes(traced.one(ROOT)), attributes(traced.one("rank"))
