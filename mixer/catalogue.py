@@ -31,7 +31,7 @@ LABELS = {
     "reason": "reasons listed in code",
     "check": "checks of a model: manifest, checksum, schema, test_load, golden",
     "feature": "declared features",
-    "bin": "bins of the model's score profile",
+    "bin": "bins of the model's profiles, and missing",
     "model": "configured models",
     "version": "versions of the loaded models",
     "sha256": "hashes of the loaded models",
@@ -121,13 +121,29 @@ MODEL_REFUSED = Metric(
     "mixer_model_refused_total", Kind.COUNTER, "Models that failed a check at load.", ("mix", "check")
 )
 SCORE_BIN = Metric(
-    "mixer_score_bin_total", Kind.COUNTER, "Scores by bin of the model's own profile.", ("mix", "bin")
+    "mixer_score_bin_total",
+    Kind.COUNTER,
+    "Scores by bin of the model's own profile.",
+    ("mix", "version", "bin"),
 )
 SCORE_BIN_REFERENCE = Metric(
     "mixer_score_bin_reference_ratio",
     Kind.GAUGE,
     "Share of the training scores in the bin.",
-    ("mix", "bin"),
+    ("mix", "version", "bin"),
+    merged="livemax",
+)
+FEATURE_BIN = Metric(
+    "mixer_feature_bin_total",
+    Kind.COUNTER,
+    "Values by bin of the feature's profile in the model's manifest.",
+    ("mix", "version", "feature", "bin"),
+)
+FEATURE_BIN_REFERENCE = Metric(
+    "mixer_feature_bin_reference_ratio",
+    Kind.GAUGE,
+    "Share of the training values in the bin.",
+    ("mix", "version", "feature", "bin"),
     merged="livemax",
 )
 FEATURE_ROWS = Metric("mixer_feature_rows_total", Kind.COUNTER, "Rows of features made.", ("mix",))

@@ -79,6 +79,9 @@ class Manifest(Record):
     """Share of the total gain by feature; all of them add up to 1."""
     profiles: dict[str, Profile]
     score_profile: Profile
+    profile_rows: Literal["", "open", "judged"] = ""
+    """Which rows the profiles are of: all that were listed for the training queries when everything was searched
+    (`open`), as it is in serving, or only their judged documents; empty in older manifests: the rows learned from."""
     code_version: str
     libraries: dict[str, str]
     scorer: str = ""

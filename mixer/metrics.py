@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +26,9 @@ class Metrics:
     def __init__(self) -> None:
         """All metrics exist from the start, without samples until something happens."""
         self.registry = CollectorRegistry(auto_describe=True)
+        self._settlers: list[Callable[[], None]] = []
+        self._settling = threading.Lock()
+        self.registry.register(_First(self.settle))
         self._made = {metric.name: self._make(metric) for metric in METRICS}
 
     def counter(self, metric: Metric, **labels: str) -> Counter:
@@ -38,6 +42,21 @@ class Metrics:
     def histogram(self, metric: Metric, **labels: str) -> Histogram:
         """A histogram, bound to these labels."""
         return self._bound(metric, Histogram, labels)
+
+    def before_reading(self, settle: Callable[[], None]) -> None:
+        """Call this before the metrics are read: what is counted elsewhere, at less cost, is added to them then."""
+        self._settlers.append(settle)
+
+    def settle(self) -> None:
+        """Add what is counted elsewhere; of shared metrics, which others read, as often as it shall be seen."""
+        with self._settling:
+            for settle in list(self._settlers):
+                settle()
+
+    def forget(self, metric: Metric, **labels: str) -> None:
+        """Tell no more of these labels; what is shared stays in its file."""
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            self._made[metric.name].remove(*(labels[name] for name in metric.labels))
 
     def write_down(self, metric: Metric) -> None:
         """Keep what a gauge's function tells now; of shared metrics only what is kept is seen from outside."""
@@ -61,6 +80,17 @@ class Metrics:
         if not isinstance(made, kind):
             raise TypeError(f"{metric.name} is a {metric.kind}")
         return made.labels(**labels) if labels else made
+
+
+class _First(Collector):
+    """Has no metrics of its own: it is asked before all others."""
+
+    def __init__(self, settle: Callable[[], None]) -> None:
+        self._settle = settle
+
+    def collect(self) -> Iterable[Family]:
+        self._settle()
+        return ()
 
 
 def share(folder: Path, worker: int) -> None:

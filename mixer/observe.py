@@ -17,6 +17,7 @@ from mixer.errors import RequestError
 from mixer.fanout import Ask
 from mixer.manifest import Manifest
 from mixer.metrics import Metrics
+from mixer.profiles import ProfileCounts
 from mixer.record import Record, Step, current
 from mixer.values import Answer, Call, Candidates, Features, Outcome, Reply, Request, Scores
 
@@ -54,8 +55,8 @@ class MixObserver:
             for name in backends
             for outcome in Outcome
         }
-        self._score_bins = _ScoreBins(mix, metrics)
-        self._count: Mapping[str, Callable[[Any], None]] = {
+        self._profiles = ProfileCounts(mix, metrics)
+        self._count: Mapping[str, Callable[[Sequence[Any], Any], None]] = {
             "merge": self._count_candidates,
             "make_features": self._count_features,
             "rank": self._count_scores,
@@ -69,7 +70,7 @@ class MixObserver:
         ref = {"model": manifest.name, "version": manifest.version, "sha256": manifest.model_sha256}
         gauge(catalogue.MODEL_INFO, mix=self._mix, **ref).set(1)
         gauge(catalogue.MODEL_AGE, mix=self._mix).set_function(lambda: time() - manifest.created_at_s)
-        self._score_bins.reference(manifest)
+        self._profiles.reference(manifest)
 
     def refused(self, check: str) -> None:
         """A model failed a check at load."""
@@ -176,13 +177,13 @@ class MixObserver:
 
         return _Watch(name, seconds.observe, count, described, failed)
 
-    def _count_candidates(self, candidates: Candidates) -> None:
+    def _count_candidates(self, _: Sequence[Any], candidates: Candidates) -> None:
         self._candidates.observe(len(candidates))
         for drop in candidates.drops:
             labels = {"mix": self._mix, "backend": drop.backend, "reason": drop.reason}
             self._metrics.counter(catalogue.DROPPED, **labels).inc(drop.count)
 
-    def _count_features(self, features: Features) -> None:
+    def _count_features(self, _: Sequence[Any], features: Features) -> None:
         if not len(features.matrix):
             return
         self._rows.inc(len(features.matrix))
@@ -191,37 +192,11 @@ class MixObserver:
         for place in np.flatnonzero(features.out_of_range).tolist():
             self._outside[place].inc(int(features.out_of_range[place]))
 
-    def _count_scores(self, scores: Scores) -> None:
+    def _count_scores(self, inputs: Sequence[Any], scores: Scores) -> None:
+        self._profiles.count(inputs[1], scores)
         if scores.fallback_reason:
             reason = scores.fallback_reason
             self._metrics.counter(catalogue.FALLBACKS, mix=self._mix, reason=reason).inc()
-        else:
-            self._score_bins.count(scores)
-
-
-class _ScoreBins:
-    """Counts scores by the bins of the model's own profile."""
-
-    def __init__(self, mix: str, metrics: Metrics) -> None:
-        self._mix, self._metrics = mix, metrics
-        self._edges = np.empty(0)
-        self._bins: list[Callable[[float], None]] = []
-
-    def reference(self, manifest: Manifest) -> None:
-        profile = manifest.score_profile
-        self._edges = np.array(profile.edges)
-        labels = [{"mix": self._mix, "bin": str(place)} for place in range(len(profile.shares))]
-        self._bins = [self._metrics.counter(catalogue.SCORE_BIN, **label).inc for label in labels]
-        for label, share in zip(labels, profile.shares, strict=True):
-            self._metrics.gauge(catalogue.SCORE_BIN_REFERENCE, **label).set(share)
-
-    def count(self, scores: Scores) -> None:
-        if not self._bins:
-            return
-        bins = np.searchsorted(self._edges, scores.values[np.isfinite(scores.values)])
-        for inc, count in zip(self._bins, np.bincount(bins, minlength=len(self._bins)).tolist(), strict=True):
-            if count:
-                inc(count)
 
 
 class _Run(NamedTuple):
@@ -241,7 +216,7 @@ class _Watch:
         self,
         name: str,
         observe: Callable[..., None],
-        count: Callable[[Any], None] | None,
+        count: Callable[[Sequence[Any], Any], None] | None,
         described: describe.Describe,
         count_failure: Callable[[str], None],
     ) -> None:
@@ -262,7 +237,7 @@ class _Watch:
             self._end(run.record, run.step)
             run.step.attributes.update(self._describe(inputs, result), **{"mixer.stage": self._name})
         if self._count:
-            self._count(result)
+            self._count(inputs, result)
 
     def failed(self, run: _Run, kind: type[BaseException]) -> None:
         self._observe(perf_counter() - run.began_s, run.record.exemplar)

@@ -47,7 +47,7 @@ def _warn_uncached() -> None:
     )
 
 
-def _compiled(kernel: Kernel) -> Kernel:
+def compiled(kernel: Kernel) -> Kernel:
     """Machine code, kept on disk unless no folder for it can be written."""
     try:
         return cast(Kernel, numba.njit(nogil=True, cache=True)(kernel))
@@ -56,7 +56,7 @@ def _compiled(kernel: Kernel) -> Kernel:
         return cast(Kernel, numba.njit(nogil=True)(kernel))
 
 
-@_compiled
+@compiled
 def _code(cuts: Array, start: int, end: int, value: float) -> int:
     """How many of the cuts [start, end) are below the value; without a branch that could be guessed wrong."""
     base, count = start, end - start
@@ -67,7 +67,7 @@ def _code(cuts: Array, start: int, end: int, value: float) -> int:
     return base - start + (1 if cuts[base] < value else 0)
 
 
-@_compiled
+@compiled
 def _code_numbers(matrix: Array, cuts: Array, numbers: Array, stand_ins: Array, codes: Array) -> None:
     for i in range(len(numbers) - 1):
         feature, cut, column = numbers[i, 0], numbers[i, 1], numbers[i, 2]
@@ -80,20 +80,20 @@ def _code_numbers(matrix: Array, cuts: Array, numbers: Array, stand_ins: Array, 
                 codes[c, row] = code if plain else stand_ins[c, 0 if np.isnan(value) else 1]
 
 
-@_compiled
+@compiled
 def _category(value: float) -> int:
     """The category that LightGBM takes a value for; of what is none, one that is in no set."""
     return int(value) if -1.0 < value < 2.0**31 else _NO_CATEGORY
 
 
-@_compiled
+@compiled
 def _outside(members: Array, start: int, end: int, category: int) -> int:
     """0 where the category is in the set, a bit for each, else 1."""
     place = start + (category >> 3)
     return 1 - ((members[place] >> (category & 7)) & 1) if place < end else 1
 
 
-@_compiled
+@compiled
 def _find_categories(matrix: Array, feature: int, found: Array, bits: Array) -> None:
     """Each row's category, and its bit in the byte where a small set would have it."""
     bits[:] = 0
@@ -104,7 +104,7 @@ def _find_categories(matrix: Array, feature: int, found: Array, bits: Array) -> 
             bits[category >> 3, row] = 1 << (category & 7)
 
 
-@_compiled
+@compiled
 def _code_categories(matrix: Array, categories: Array, members: Array, lanes: int, codes: Array) -> None:
     rows, width = len(matrix), codes.shape[1]
     found, bits = np.empty(rows, np.int64), np.empty((_SMALL_SET_BYTES, width), codes.dtype)
@@ -125,7 +125,7 @@ def _code_categories(matrix: Array, categories: Array, members: Array, lanes: in
             keep(unmarked(marks), codes, np.intp(i * width + part))
 
 
-@_compiled
+@compiled
 def _sweep_one(columns: Array, steps: Array, start: int, end: int, codes: Array, at: Array) -> None:
     """The leaf of each row of one register."""
     a = zeros(codes)
@@ -136,7 +136,7 @@ def _sweep_one(columns: Array, steps: Array, start: int, end: int, codes: Array,
     keep(a, at, 0)
 
 
-@_compiled
+@compiled
 def _sweep_four(columns: Array, steps: Array, start: int, end: int, codes: Array, at: Array) -> None:
     """The leaf of each row of four registers, which need not wait for each other."""
     a = b = c = d = zeros(codes)
@@ -155,7 +155,7 @@ def _sweep_four(columns: Array, steps: Array, start: int, end: int, codes: Array
     keep(d, at, 3 * lanes)
 
 
-@_compiled
+@compiled
 def _follow(
     values: Array, categories: Array, members: Array, numeric: int,
     columns: Array, steps: Array, start: int, size: int, codes: Array, row: int,
@@ -180,7 +180,7 @@ def _follow(
     return low
 
 
-@_compiled
+@compiled
 def _add_trees(
     matrix: Array, categories: Array, members: Array, numeric: int,
     columns: Array, steps: Array, trees: Array, sweep_from: Array, leaves: Array, codes: Array, sums: Array,
@@ -204,7 +204,7 @@ def _add_trees(
             sums[row] += leaves[leaf + np.intp(at[row])]
 
 
-@_compiled
+@compiled
 def add_scores(
     matrix: FloatColumn, cuts: Array, numbers: Array, stand_ins: Array, categories: Array, members: Array,
     columns: Array, steps: Array, trees: Array, sweep_from: Array, leaves: Array, sums: FloatColumn,

@@ -51,6 +51,7 @@ class Reporter:
         self._send(Word(State.FAILED, why))
 
     def _beat(self) -> None:
+        self._metrics.settle()
         self._metrics.write_down(catalogue.MODEL_AGE)
         if self._state is not State.STARTING:
             # A loop that hangs tells where, on standard error, before the worker is replaced.
@@ -84,6 +85,7 @@ async def _serve(reporter: Reporter, assignment: Assignment, counted: Metrics) -
     try:
         await server.serve(assignment.settings, counted, reporter.tell, shares_port=True)
     finally:
+        counted.settle()
         beats.cancel()
         faulthandler.cancel_dump_traceback_later()
 

@@ -36,10 +36,10 @@ from mixer.manifest import (
 from mixer.model import forest_of, raw_scores, scorer_name
 from mixer.schema import Feature, schema_hash
 from models import evaluation
-from models.collection import Listing
+from models.collection import Listing, Pool
 from models.judgements import Judgements, counts, window
 
-_BINS = 10
+_BINS, _LEVELS = 10, 32
 _GOLDEN_QUERIES, _GOLDEN_ROWS = 8, 20
 
 
@@ -74,6 +74,8 @@ class Trained:
     parameters: dict[str, Any]
     train: tuple[Listing, ...]
     valid: tuple[Listing, ...]
+    listed: tuple[Listing, ...] = ()
+    """The training queries' listings, whole, as they were served."""
 
     def order(self) -> evaluation.Order:
         """The order that this forest gives."""
@@ -84,6 +86,7 @@ def fit(
     train: Sequence[Listing], valid: Sequence[Listing], features: Sequence[Feature], recipe: Recipe
 ) -> Trained:
     """Train on the one, stop by the other. Raises: ValueError where there is nothing to learn from."""
+    listed = tuple(listing for listing in train if len(listing))
     train, valid = (
         _with_contrast([_cut(listing, recipe.open_depth) for listing in train]),
         _with_contrast(valid),
@@ -102,7 +105,7 @@ def fit(
         valid_sets=held,
         callbacks=[_StopAtBestMean(recipe.patience)] if recipe.patience else [],
     )
-    return Trained(booster, parameters, train, valid)
+    return Trained(booster, parameters, train, valid, listed)
 
 
 class _StopAtBestMean:
@@ -216,7 +219,7 @@ def _manifest(
     judgements: Judgements,
     folder: Path,
 ) -> Manifest:
-    matrix = np.concatenate([listing.features for listing in trained.train])
+    pool, matrix = _served_rows(trained)
     sha256 = sha256_of(folder / MODEL)
     gains = booster.feature_importance("gain")
     return Manifest(
@@ -232,8 +235,12 @@ def _manifest(
         data=_data(trained, judgements),
         metrics=_metrics(trained),
         importance=dict(zip(booster.feature_name(), (gains / max(gains.sum(), 1e-12)).tolist(), strict=True)),
-        profiles={feature.name: profile(matrix[:, place]) for place, feature in enumerate(features)},
+        profiles={
+            feature.name: profile(matrix[:, place], feature.dtype == "category")
+            for place, feature in enumerate(features)
+        },
         score_profile=profile(raw_scores(booster, matrix)),
+        profile_rows=pool,
         code_version=_code_version(),
         libraries={library: version(library) for library in ("lightgbm", "numpy", "mixer")},
         scorer=scorer_name(forest_of(folder, len(features), booster)),
@@ -267,16 +274,36 @@ def _metrics(trained: Trained) -> dict[str, float]:
     }
 
 
-def profile(column: FloatColumn) -> Profile:
-    """How a column (n,) is spread: quantile bins of what is known, and the share that is missing."""
+def _served_rows(trained: Trained) -> tuple[Pool, FloatColumn]:
+    """The rows (n, f) most like those of serving, and the pool that they are of."""
+    listed = trained.listed or trained.train
+    pool: Pool = "open" if any(listing.pool == "open" for listing in listed) else "judged"
+    return pool, np.concatenate([listing.features for listing in listed if listing.pool == pool])
+
+
+def profile(column: FloatColumn, category: bool = False) -> Profile:
+    """How a column (n,) is spread: quantile bins of what is known, and the share that is missing.
+
+    Every category has a bin of its own. Where many values are the least one, what is below it has a bin too.
+    """
     known = column[~np.isnan(column)]
     if not len(known):
         return Profile(edges=(), shares=(0.0,), missing=1.0)
-    edges = np.unique(np.quantile(known, np.linspace(0, 1, _BINS + 1)[1:-1]))
+    edges = _levels(known) if category and known.max() < _LEVELS else _quantiles(known)
     bins = np.bincount(np.searchsorted(edges, known), minlength=len(edges) + 1) / len(column)
     return Profile(
         edges=tuple(edges.tolist()), shares=tuple(bins.tolist()), missing=1.0 - len(known) / len(column)
     )
+
+
+def _levels(known: FloatColumn) -> FloatColumn:
+    return np.arange(np.floor(known.max()) + 1)
+
+
+def _quantiles(known: FloatColumn) -> FloatColumn:
+    edges: FloatColumn = np.unique(np.quantile(known, np.linspace(0, 1, _BINS + 1)[1:-1]))
+    least = known.min()
+    return np.array([np.nextafter(least, -np.inf), *edges]) if edges[0] == least else edges
 
 
 def _code_version() -> str:

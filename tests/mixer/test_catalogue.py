@@ -257,6 +257,7 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
     """Every value of a label is out of its set, whatever callers and backends wrote."""
     requests = {name for name, kind in vars(errors).items() if isinstance(kind, type)}
     loaded = model.read_manifest(model_folder)
+    profiles = (loaded.score_profile, *loaded.profiles.values())
     checks = {"manifest", "checksum", "schema", "test_load", "golden"}
     reasons = {"over_limit", "repeated", "score_not_finite", "scoring_failed", "scores_not_finite"}
     whys = {"none", "mismatch", *get_args(Reason)}
@@ -273,7 +274,7 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
         "reason": {*reasons, *whys, *(f"{check}_failed" for check in checks), "queue_full", "export_failed"},
         "check": checks,
         "feature": {feature["name"] for feature in FEATURES},
-        "bin": {str(place) for place in range(len(loaded.score_profile.shares))},
+        "bin": {"missing", *map(str, range(max(len(each.shares) for each in profiles)))},
         "model": {loaded.name},
         "version": {loaded.version},
         "sha256": {loaded.model_sha256},

@@ -117,6 +117,7 @@ ONE_FOR_ALL = {
     catalogue.MODEL_AGE,
     catalogue.MODEL_SCORER,
     catalogue.SCORE_BIN_REFERENCE,
+    catalogue.FEATURE_BIN_REFERENCE,
 }
 """Gauges of which every worker tells the same, or the greatest is the answer."""
 

@@ -242,21 +242,22 @@ def manifest(model_folder: Any) -> Manifest:
     return made.model_copy(update={"score_profile": Profile(edges=(0.0, 1.0), shares=(0.2, 0.5, 0.3))})
 
 
-def test_scores_are_counted_by_the_model_s_own_bins(watched: Watched, manifest: Manifest) -> None:
-    """Bin i holds what is above edge i-1 and not above edge i; scores that are not finite fall into none."""
+def test_scores_and_features_are_counted_by_the_model_s_own_bins(
+    watched: Watched, manifest: Manifest
+) -> None:
+    """What a ranked answer was made of is counted for the model that ranked it; what is not finite falls into none."""
     watched.observer.loaded(manifest)
-    rank(watched, scores([-5, 0, 0.5, 1, 1.5, NAN, np.inf]))
-    bins = [watched.sample("mixer_score_bin_total", bin=str(place)) for place in range(3)]
-    shares = [watched.sample("mixer_score_bin_reference_ratio", bin=str(place)) for place in range(3)]
+    ref = replace(MODEL, sha256=manifest.model_sha256)
+    made = scores([-5, 0, 0.5, 1, 1.5, NAN, np.inf], ref)
+    names = tuple(feature.name for feature in manifest.features)
+    none = np.zeros(len(names), np.intp)
+    shown = Features(names, np.full((7, len(names)), NAN), none, none)
+    count(watched, "rank", made, candidates([0.0] * 7), shown)
+    label = {"version": manifest.version}
+    bins = [watched.sample("mixer_score_bin_total", bin=str(place), **label) for place in range(3)]
     assert bins == [2, 2, 1]
-    assert shares == [0.2, 0.5, 0.3]
-
-
-def test_fused_scores_are_not_the_model_s(watched: Watched, manifest: Manifest) -> None:
-    """A fallback's scores do not enter the model's bins."""
-    watched.observer.loaded(manifest)
-    rank(watched, Scores(candidates([0.5]).fused, Ranker.FUSED, MODEL, "scoring_failed"))
-    assert watched.sample("mixer_score_bin_total", bin="1") == 0
+    missing = {"feature": names[0], "bin": "missing"}
+    assert watched.sample("mixer_feature_bin_total", **missing, **label) == 7
 
 
 def test_the_model_that_ranks_is_a_metric(watched: Watched, manifest: Manifest) -> None:

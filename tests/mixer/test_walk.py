@@ -81,6 +81,6 @@ def test_without_a_folder_for_machine_code_it_is_kept_in_memory(
     monkeypatch.setattr(numba, "njit", without_cache)
     walk._warn_uncached.cache_clear()
     with caplog.at_level(logging.WARNING, "mixer.walk"):
-        first, second = (walk._compiled(kernel) for kernel in (lambda x: x + 1, lambda x: x + 2))
+        first, second = (walk.compiled(kernel) for kernel in (lambda x: x + 1, lambda x: x + 2))
     assert (first(1), second(1)) == (2, 3)  # type: ignore[no-untyped-call]
     assert [record.levelname for record in caplog.records] == ["WARNING"]

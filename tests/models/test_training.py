@@ -203,10 +203,36 @@ def test_a_profile_by_hand() -> None:
     np.testing.assert_allclose(made.shares, np.full(10, 0.08))
 
 
-def test_a_constant_has_one_edge() -> None:
-    """Values that are all alike fall into one bin, at the edge itself."""
+def test_values_on_either_side_of_a_constant_are_seen() -> None:
+    """Values that are all alike fall into one bin; what is below or above them falls into another."""
     made = profile(np.full(4, 7.0))
-    assert (made.edges, made.shares, made.missing) == ((7.0,), (1.0, 0.0), 0.0)
+    assert (made.edges, made.shares, made.missing) == ((np.nextafter(7.0, 0.0), 7.0), (0.0, 1.0, 0.0), 0.0)
+
+
+def test_many_values_at_the_least_one_have_a_bin_of_their_own() -> None:
+    """Zero for most documents: a value below zero is not taken for one more of them."""
+    made = profile(np.array([0.0] * 8 + [1.0, 2.0]))
+    assert made.shares[:2] == (0.0, 0.8)
+    assert np.searchsorted(made.edges, [-1.0, 0.0]).tolist() == [0, 1]
+
+
+def test_every_category_has_a_bin() -> None:
+    """Also those between that nobody had, and what comes after the last."""
+    made = profile(np.array([0.0, 0.0, 2.0, NAN]), category=True)
+    assert (made.edges, made.shares, made.missing) == ((0.0, 1.0, 2.0), (0.5, 0.0, 0.25, 0.0), 0.25)
+
+
+def test_profiles_are_of_what_is_served(tmp_path: Path) -> None:
+    """All rows of the open pool count, those too from which nothing is learned; the manifest says so."""
+    listed = [*forest.listings(range(8)), flat(50), forest.listing(60, pool="judged")]
+    recipe = forest.RECIPE.model_copy(update={"open_depth": 3})
+    made = fit(listed, forest.listings(range(100, 104), "valid"), forest.FEATURES, recipe)
+    manifest = forest.written(tmp_path / "forest", made)
+    assert manifest.profile_rows == "open"
+    open_ = np.concatenate([listing.features for listing in listed[:9]])
+    assert manifest.profiles["a_score"] == profile(open_[:, 0])
+    alone = forest.written(tmp_path / "judged", replace(made, listed=(listed[-1],)))
+    assert alone.profile_rows == "judged"
 
 
 def test_a_column_of_nothing_is_all_missing() -> None:
