@@ -43,6 +43,7 @@ check: $(READY) ## Lint, types, generated code fresh
 	$(BIN)/mypy
 	$(BIN)/python -m tests.check.generated $(PROTOS)
 	$(BIN)/python -m tests.check.readme
+	$(BIN)/python -m tests.check.runbooks
 	$(BIN)/buf lint protos
 	$(BIN)/hadolint Dockerfile
 
@@ -92,8 +93,9 @@ format: $(READY) ## Format and fix what can be fixed
 protos: $(READY) ## Generate Python from the .proto files
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
 
-docs: $(READY) ## Write the catalogue's tables into README.md
+docs: $(READY) ## Write the catalogue's tables into README.md, and the runbooks
 	$(BIN)/python -m tests.check.readme --write
+	$(BIN)/python -m tests.check.runbooks --write
 
 lock: ## Renew the lock files from pyproject.toml
 	$(BIN)/uv pip compile -q $(LOCK) pyproject.toml -o requirements.lock

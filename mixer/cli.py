@@ -19,7 +19,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from backends import build
 from backends.index import IndexFault
-from mixer import arguments, settings, terminal
+from mixer import arguments, cli_drift, settings, terminal
 from mixer.client import MixerClient, MixerError
 from mixer.faults import describe
 from mixer.settings import MixSettings, Settings, SettingsError
@@ -251,6 +251,9 @@ def demo(
         show.run(folder, query or [], once, port, console)
     except (OSError, MixerError, processes.NotReady) as error:
         raise _failure(str(error)) from error
+
+
+app.command()(cli_drift.rules)
 
 
 def _settings(config: Path) -> Settings:

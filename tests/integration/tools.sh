@@ -28,3 +28,17 @@ kubernetes+=" -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1 -X helm.sh/hel
 build helm.sh/helm/v3 v3.22.0 helm.sh/helm/v3/cmd/helm "$kubernetes"
 build github.com/norwoodj/helm-docs v1.14.2 github.com/norwoodj/helm-docs/cmd/helm-docs
 build github.com/fullstorydev/grpcurl v1.9.3 github.com/fullstorydev/grpcurl/cmd/grpcurl
+
+# promtool comes with Debian's package; unpacked, not installed. Anywhere else, put one into the folder.
+promtool() {
+  [[ ! -x $folder/promtool ]] || return 0
+  command -v apt-get >/dev/null || { echo "tools.sh: put promtool into $folder: https://prometheus.io/download" >&2; exit 1; }
+  echo "unpacking promtool"
+  local scratch
+  scratch=$(mktemp -d)
+  (cd "$scratch" && { apt-get download -q prometheus || { apt-get update -q && apt-get download -q prometheus; } } &&
+    dpkg -x prometheus_*.deb .)
+  cp "$scratch/usr/bin/promtool" "$folder/promtool"
+  rm -rf "$scratch"
+}
+promtool

@@ -1,0 +1,279 @@
+"""The alerts, in words: when each is raised is `models.rules`, this is what it tells people and what they do then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+RUNBOOKS = "docs/runbooks.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One alert. The texts are Prometheus templates over its labels and value."""
+
+    name: str
+    severity: Literal["critical", "warning", "info"]
+    after: str
+    """How long the condition must hold."""
+    summary: str
+    description: str
+    means: str
+    look: tuple[str, ...]
+    do: tuple[str, ...]
+
+    @property
+    def anchor(self) -> str:
+        """Of its section in the runbooks."""
+        return self.name.lower()
+
+
+_MIX, _BACKEND, _FEATURE = "{{ $labels.mix }}", "{{ $labels.backend }}", "{{ $labels.feature }}"
+_VERSION = "{{ $labels.version }}"
+_VALUE = '{{ printf "%.3g" $value }}'
+
+CALLS_FAIL = Alert(
+    "MixerCallsFail",
+    "critical",
+    "5m",
+    "Mixer fails calls",
+    f"A share of {_VALUE} of the calls ended in an error of Mixer's own.",
+    "Callers get errors: every backend of a mix is down, deadlines are too short, or Mixer has a fault.",
+    (
+        "`grpc_server_handled_total` by `grpc_code`: UNAVAILABLE is no backend, DEADLINE_EXCEEDED no time.",
+        "`mixer_stage_failures_total` by `stage` and `error`; `unexpected` is a fault in the code.",
+        "The log lines with `grpc_code` of that kind: each has a trace id.",
+    ),
+    (
+        "UNAVAILABLE: see MixerBackendFails.",
+        "`unexpected` since a release: roll the release back, keep the log line.",
+    ),
+)
+ADDED_LATENCY = Alert(
+    "MixerAddsLatency",
+    "warning",
+    "10m",
+    f"Mixer itself is slow in mix {_MIX}",
+    f"In one answer of a hundred Mixer adds more than {_VALUE} s to the slowest backend's time.",
+    "The time is spent in Mixer: in ranking, in merging, or in waiting for a processor.",
+    (
+        "`mixer_stage_duration_seconds` by `stage`: which one grew.",
+        "`mixer_model_scorer`: a model left to LightGBM takes several times as long.",
+        "`mixer_calls_in_flight` and the processors' load: waiting looks like work.",
+    ),
+    ("More replicas or workers where it waits.", "A smaller model, or fewer candidates, where it ranks."),
+)
+FALLBACK = Alert(
+    "MixerFallsBack",
+    "critical",
+    "5m",
+    f"Mix {_MIX} answers without its model",
+    f"A share of {_VALUE} of the answers is in fused order because the model could not rank.",
+    "The answers are whole, but in the order that was there before the model.",
+    (
+        "`mixer_fallbacks_total` by `reason`: a check's name is a model refused at load, the others failed to score.",
+        "`mixer_model_refused_total` by `check`, and the log event `model refused` with why.",
+    ),
+    (
+        "A model refused: put the version before it back; `mixer check-config` says what is wrong with this one.",
+        "`scores_not_finite` or `scoring_failed`: see MixerFeatureMissing and MixerFeatureOutOfRange.",
+    ),
+)
+DEGRADED = Alert(
+    "MixerDegraded",
+    "warning",
+    "10m",
+    f"Mix {_MIX} answers from less than the whole",
+    f"A share of {_VALUE} of the answers lacks a backend or the model.",
+    "Callers get answers, each of which says what was lacking.",
+    ("`mixer_backend_duration_seconds_count` by `backend` and `outcome`.", "`mixer_fallbacks_total`."),
+    ("See MixerBackendFails and MixerFallsBack.",),
+)
+BACKEND_FAILS = Alert(
+    "MixerBackendFails",
+    "warning",
+    "5m",
+    f"Backend {_BACKEND} fails mix {_MIX}",
+    f"A share of {_VALUE} of the calls to backend {_BACKEND} did not end in an answer.",
+    "The answers lack what only this backend finds; features made from it are missing.",
+    (
+        "`mixer_backend_duration_seconds_count` by `outcome`: timeout, error or refused.",
+        "The backend's own spans below `retrieve`, and its logs.",
+    ),
+    (
+        "Timeouts: raise `timeout_s` in the mix if callers can wait; otherwise give the backend room.",
+        "Refused since a release of either side: the filters or fields no longer fit.",
+    ),
+)
+MODEL_REFUSED = Alert(
+    "MixerModelRefused",
+    "warning",
+    "0m",
+    f"Mix {_MIX} refused a model",
+    "A model failed the check {{ $labels.check }} and does not rank.",
+    "A version was offered that must not serve; what served before still does, if there was something.",
+    ("The log event `model refused`: it says what differed.", "`mixer check-config` on the same settings."),
+    ("`checksum`: the files are damaged, copy them again.", "Other checks: train and publish again."),
+)
+MODELS_DIFFER = Alert(
+    "MixerModelsDiffer",
+    "warning",
+    "15m",
+    f"Replicas of mix {_MIX} rank with different models",
+    f"Only {_VALUE} of the replicas have version {_VERSION} loaded.",
+    "The same query is ordered differently from call to call; cursors break between replicas.",
+    ("`mixer_model_info` by instance.", "Log events of the replicas that are behind."),
+    ("Restart those that are behind; if they refuse the version, see MixerModelRefused.",),
+)
+MODEL_OLD = Alert(
+    "MixerModelOld",
+    "info",
+    "1h",
+    f"The model of mix {_MIX} is old",
+    f"It was trained {_VALUE} days ago.",
+    "Models decay as documents and users change; `mixer decay` measures how fast and recommends a greatest age.",
+    (
+        "MixerScoreDrift and MixerFeatureDrift of the same mix.",
+        "When the last training ran, and why not since.",
+    ),
+    ("Train on newer judgements, evaluate, publish.",),
+)
+SCORE_DRIFT = Alert(
+    "MixerScoreDrift",
+    "warning",
+    "30m",
+    f"Scores of mix {_MIX} have moved away from training",
+    f"The PSI of the scores of version {_VERSION} against its training is {_VALUE}.",
+    "The model sees other documents, other queries or other features than it learned from; its order is a guess.",
+    (
+        "`mix_version_feature:mixer_feature:psi1h`, the weightiest features first: which moved.",
+        "MixerBackendChanged around the time it began: a new index shifts scores.",
+        "MixerBackendFails: a backend that is away takes its features with it.",
+    ),
+    (
+        "Mend what changed if it is a fault.",
+        "Train anew if the world changed; the profile comes with the model.",
+    ),
+)
+FEATURE_DRIFT = Alert(
+    "MixerFeatureDrift",
+    "warning",
+    "30m",
+    f"Feature {_FEATURE} of mix {_MIX} has moved away from training",
+    f"The PSI of {_FEATURE} against the training of version {_VERSION} is {_VALUE}.",
+    "The feature's values are spread otherwise than when the model learned what they mean. It is a warning for the "
+    "features that hold 90 % of the model's gain, information for the others.",
+    (
+        "`mix_version_feature_bin:mixer_feature_bin:share1h` beside `mixer_feature_bin_reference_ratio`: which bins.",
+        "All values in the outer bins is a change of unit; all in `missing` a field that is no longer sent.",
+        "MixerBackendChanged around the time it began.",
+    ),
+    ("Mend the source if it is a fault.", "Train anew if it is not."),
+)
+FEATURE_MISSING = Alert(
+    "MixerFeatureMissing",
+    "warning",
+    "15m",
+    f"Feature {_FEATURE} of mix {_MIX} is missing more often than in training",
+    f"The share of rows without {_FEATURE} is {_VALUE} above that in the training of version {_VERSION}.",
+    "A field is no longer sent, a backend is away, or values lie outside their range and count as missing.",
+    (
+        "`mix_feature:mixer_feature_missing:ratio1h` beside `mix_feature:mixer_feature_out_of_range:ratio1h`.",
+        "The feature's `source` in the settings: which backend or caller sends it.",
+    ),
+    ("Mend the sender.",),
+)
+FEATURE_OUT_OF_RANGE = Alert(
+    "MixerFeatureOutOfRange",
+    "warning",
+    "15m",
+    f"Feature {_FEATURE} of mix {_MIX} leaves its range",
+    f"A share of {_VALUE} of the values of {_FEATURE} is outside the range that the settings declare.",
+    "The values are garbage or of another unit; each was replaced by the default.",
+    ("The field's values in the backend's index.", "MixerBackendChanged around the time it began."),
+    (
+        "Mend the index.",
+        "If the range is too narrow: declare another and train anew, the schema is the model's.",
+    ),
+)
+BACKEND_CHANGED = Alert(
+    "MixerBackendChanged",
+    "info",
+    "0m",
+    f"Backend {_BACKEND} of mix {_MIX} became another",
+    "Its {{ $labels.what }} changed.",
+    "What answers is no longer what the model was trained over; a new index is common, a new schema is not.",
+    (
+        "The log event `backend changed`: what it was and what it is.",
+        "MixerScoreDrift, MixerFeatureDrift and MixerFeatureMissing from then on.",
+    ),
+    (
+        "`schema`: hold the features of the mix against it; a field that is gone is missing in every row.",
+        "Scores that moved with a new index: train anew, or roll the index back.",
+    ),
+)
+BACKEND_STALE = Alert(
+    "MixerBackendStale",
+    "warning",
+    "15m",
+    f"Backend {_BACKEND} of mix {_MIX} is not brought up to date",
+    f"Its documents are {_VALUE} hours old.",
+    "Answers lack what is new and hold what is gone.",
+    (
+        "`mixer_backend_fresh_timestamp_seconds`.",
+        "The job that builds the index: when it ran last, and how it ended.",
+    ),
+    ("Mend the job; Mixer takes the new index as soon as the backend serves it.",),
+)
+SPANS_DROPPED = Alert(
+    "MixerSpansDropped",
+    "info",
+    "15m",
+    "Mixer drops spans",
+    f"{_VALUE} spans a second never reach the collector.",
+    "Traces have gaps; answers are not touched.",
+    ("`mixer_spans_dropped_total` by `reason`: queue_full or export_failed.", "The collector."),
+    ("Sample less, or give the collector room.",),
+)
+WORKERS_RESTART = Alert(
+    "MixerWorkersRestart",
+    "warning",
+    "0m",
+    "Workers of Mixer are started again and again",
+    '{{ $labels.reason }}: {{ printf "%.0f" $value }} times within an hour.',
+    "A process dies or hangs; its calls in flight are lost.",
+    ("Standard error of the worker: one that hangs says where.", "Memory: the kernel may have killed it."),
+    ("Raise the memory limit, or roll back what came last.",),
+)
+
+ALERTS = tuple(value for value in list(globals().values()) if isinstance(value, Alert))
+
+
+def runbooks() -> str:
+    """All runbooks as Markdown, a section an alert."""
+    return "\n".join(
+        ["# Runbooks", "", _INTRODUCTION, "", *(line for alert in ALERTS for line in _section(alert))]
+    )
+
+
+_INTRODUCTION = (
+    "What to do when an alert of `mixer rules` is raised. Written by `make docs` from `models/alerts.py`, which "
+    "also gives the alerts their texts."
+)
+
+
+def _section(alert: Alert) -> list[str]:
+    return [
+        f"## {alert.name}",
+        "",
+        f"{alert.severity.capitalize()}, after {alert.after}. {alert.means}",
+        "",
+        "Look at:",
+        "",
+        *(f"- {line}" for line in alert.look),
+        "",
+        "Do:",
+        "",
+        *(f"- {line}" for line in alert.do),
+        "",
+    ]

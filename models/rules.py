@@ -1,0 +1,272 @@
+"""Prometheus rules for a settings file: what is recorded, and when which alert is raised.
+
+Names come from the catalogue, mixes from the settings, features and what chance does to their figures from the
+manifests. The trained shares themselves are metrics of the server, so that a model swapped in is held against its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+from mixer import catalogue as metrics
+from mixer.catalogue import Metric
+from mixer.manifest import Manifest
+from models import alerts, drift
+from models.alerts import Alert
+
+_FAILURES = "UNKNOWN|DEADLINE_EXCEEDED|UNIMPLEMENTED|INTERNAL|UNAVAILABLE|DATA_LOSS"
+_DAY_S = 86_400
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Bounds(BaseModel):
+    """Beyond which an alert is raised."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    failed_calls: Share = 0.01
+    added_p99_s: PositiveFloat = 0.1
+    fallbacks: Share = 0.01
+    degraded: Share = 0.05
+    backend_failures: Share = 0.05
+    psi: PositiveFloat = 0.25
+    missing: Share = 0.1
+    """Above the share in training."""
+    out_of_range: Share = 0.01
+    backend_age_hours: PositiveFloat = 48.0
+    model_age_days: PositiveFloat = 90.0
+    answers: PositiveInt = 100
+    """Within an hour, below which nothing is said of drift; more where the manifest asks for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One recording rule."""
+
+    name: str
+    expr: str
+
+    def written(self) -> dict[str, Any]:
+        """As the rules file has it."""
+        return {"record": self.name, "expr": self.expr}
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """One alert rule."""
+
+    alert: Alert
+    expr: str
+
+    def written(self, runbooks: str) -> dict[str, Any]:
+        """As the rules file has it."""
+        alert = self.alert
+        return {
+            "alert": alert.name,
+            "expr": self.expr,
+            "for": alert.after,
+            "labels": {"severity": alert.severity},
+            "annotations": {
+                "summary": alert.summary,
+                "description": alert.description,
+                "runbook_url": f"{runbooks}#{alert.anchor}",
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Mixes:
+    """What rules are made for: mixes by name with their models' manifests, None without a model.
+
+    `matchers`, such as `job="mixer"`, choose among several deployments.
+    """
+
+    manifests: Mapping[str, Manifest | None]
+    matchers: str = ""
+
+    def of(self, metric: Metric, *more: str, suffix: str = "") -> str:
+        """The metric's series of these mixes."""
+        own = [f"mix=~{any_of(self.manifests)}"] if "mix" in metric.labels else []
+        found = ",".join([*own, *more, *filter(None, [self.matchers])])
+        return f"{metric.name}{suffix}{{{found}}}"
+
+    @property
+    def modelled(self) -> dict[str, Manifest]:
+        """Those with a model."""
+        return {name: manifest for name, manifest in self.manifests.items() if manifest}
+
+
+def any_of(names: Mapping[str, Any] | tuple[str, ...]) -> str:
+    """A quoted regular expression that these names alone match."""
+    escaped = "|".join(re.sub(r"([\\.+*?()|\[\]{}^$])", r"\\\1", name) for name in names)
+    return '"' + escaped.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def groups(mixes: Mixes, bounds: Bounds, runbooks: str = alerts.RUNBOOKS) -> dict[str, Any]:
+    """The rules file, to be written as YAML."""
+    modelled = replace(mixes, manifests=mixes.modelled)
+    drifting: list[Recorded | Raised] = [*_drift(modelled, bounds)] if mixes.modelled else []
+    made = {"mixer-service": [*_service(mixes, bounds), *_models(mixes, bounds)], "mixer-drift": drifting}
+    return {
+        "groups": [
+            {
+                "name": name,
+                "rules": [r.written(runbooks) if isinstance(r, Raised) else r.written() for r in rules],
+            }
+            for name, rules in made.items()
+            if rules
+        ]
+    }
+
+
+def _rate(by: str, series: str, window: str = "5m") -> str:
+    return f"sum by ({by}) (rate({series}[{window}]))"
+
+
+def _increase(by: str, series: str, window: str = "1h") -> str:
+    return f"sum by ({by}) (increase({series}[{window}]))"
+
+
+def _ratio(by: str, part: str, whole: str) -> str:
+    return f"{_rate(by, part)} / ({_rate(by, whole)} > 0)"
+
+
+def _service(mixes: Mixes, bounds: Bounds) -> Iterator[Recorded | Raised]:
+    answers = mixes.of(metrics.CANDIDATES, suffix="_count")
+    ratios = (
+        ("mix:mixer_fallbacks:ratio5m", mixes.of(metrics.FALLBACKS), alerts.FALLBACK, bounds.fallbacks),
+        ("mix:mixer_degraded:ratio5m", mixes.of(metrics.DEGRADED), alerts.DEGRADED, bounds.degraded),
+    )
+    for name, part, alert, bound in ratios:
+        yield Recorded(name, _ratio("mix", part, answers))
+        yield Raised(alert, f"{name} > {bound:g}")
+    yield from _backends(mixes, bounds)
+    yield from _calls(mixes, bounds)
+    buckets = _rate("mix, le", mixes.of(metrics.ADDED_SECONDS, suffix="_bucket"))
+    p99 = "mix:mixer_added_latency_seconds:p99_5m"
+    yield Recorded(p99, f"histogram_quantile(0.99, {buckets})")
+    yield Raised(alerts.ADDED_LATENCY, f"{p99} > {bounds.added_p99_s:g}")
+
+
+def _backends(mixes: Mixes, bounds: Bounds) -> Iterator[Recorded | Raised]:
+    def asked(*matchers: str) -> str:
+        return mixes.of(metrics.BACKEND_SECONDS, *matchers, suffix="_count")
+
+    name = "mix_backend:mixer_backend_failures:ratio5m"
+    yield Recorded(name, _ratio("mix, backend", asked('outcome!~"ok|skipped"'), asked('outcome!="skipped"')))
+    yield Raised(alerts.BACKEND_FAILS, f"{name} > {bounds.backend_failures:g}")
+    changed = _increase("mix, backend, what", mixes.of(metrics.BACKEND_CHANGES), "15m")
+    yield Raised(alerts.BACKEND_CHANGED, f"{changed} > 0")
+    fresh = f"max by (mix, backend) ({mixes.of(metrics.BACKEND_FRESH_AT)})"
+    yield Raised(alerts.BACKEND_STALE, f"(time() - {fresh}) / 3600 > {bounds.backend_age_hours:g}")
+
+
+def _calls(mixes: Mixes, bounds: Bounds) -> Iterator[Recorded | Raised]:
+    def handled(*matchers: str) -> str:
+        service = 'grpc_service="mixer.v1.MixerService"'
+        return f"sum(rate({mixes.of(metrics.SERVER_HANDLED, service, *matchers)}[5m]))"
+
+    name = "mixer_calls:failures:ratio5m"
+    yield Recorded(name, f"{handled(f'grpc_code=~{chr(34)}{_FAILURES}{chr(34)}')} / ({handled()} > 0)")
+    yield Raised(alerts.CALLS_FAIL, f"{name} > {bounds.failed_calls:g}")
+    dropped = f"sum(rate({mixes.of(metrics.SPANS_DROPPED)}[5m]))"
+    yield Raised(alerts.SPANS_DROPPED, f"{dropped} > 0")
+    yield Raised(alerts.WORKERS_RESTART, f"{_increase('reason', mixes.of(metrics.WORKER_RESTARTS))} > 2")
+
+
+def _models(mixes: Mixes, bounds: Bounds) -> Iterator[Recorded | Raised]:
+    refused = _increase("mix, check", mixes.of(metrics.MODEL_REFUSED), "15m")
+    # A counter that is there for the first time has not increased yet.
+    new = f"sum by (mix, check) ({mixes.of(metrics.MODEL_REFUSED)} unless {mixes.of(metrics.MODEL_REFUSED)} offset 15m)"
+    yield Raised(alerts.MODEL_REFUSED, f"({refused} > 0) or ({new} > 0)")
+    loaded = f"{mixes.of(metrics.MODEL_INFO)} == 1"
+    having = f"count by (mix, version) (count by (mix, version, instance) ({loaded}))"
+    every = f"count by (mix) (count by (mix, instance) ({loaded}))"
+    yield Raised(alerts.MODELS_DIFFER, f"{having} < on (mix) group_left () {every}")
+    age = f"max by (mix) ({mixes.of(metrics.MODEL_AGE)}) / {_DAY_S}"
+    yield Raised(alerts.MODEL_OLD, f"{age} > {bounds.model_age_days:g}")
+
+
+def _drift(mixes: Mixes, bounds: Bounds) -> Iterator[Recorded | Raised]:
+    """Nothing is said before there were as many answers as it takes."""
+    yield Recorded(
+        "mix:mixer_answers:increase1h", _increase("mix", mixes.of(metrics.CANDIDATES, suffix="_count"))
+    )
+    yield from _values(mixes, bounds)
+    for by, counter, reference in (
+        ("mix, version", metrics.SCORE_BIN, metrics.SCORE_BIN_REFERENCE),
+        ("mix, version, feature", metrics.FEATURE_BIN, metrics.FEATURE_BIN_REFERENCE),
+    ):
+        yield from _psi(by, mixes.of(counter), mixes.of(reference), counter.name.split("_")[1])
+    enough = _enough(mixes, bounds)
+    yield Raised(
+        alerts.SCORE_DRIFT, f"(mix_version:mixer_score:psi1h > {bounds.psi:g}) and on (mix) ({enough})"
+    )
+    yield from _feature_drift(mixes, bounds, enough)
+    share = 'mix_version_feature_bin:mixer_feature_bin:share1h{bin="missing"}'
+    trained = 'mix_version_feature_bin:mixer_feature_bin:trained{bin="missing"}'
+    excess = f"sum by (mix, version, feature) ({share} - {trained}) > {bounds.missing:g}"
+    yield Raised(alerts.FEATURE_MISSING, f"({excess}) and on (mix) ({enough})")
+
+
+def _enough(mixes: Mixes, bounds: Bounds) -> str:
+    """The mixes with as many answers as it takes to tell drift from chance."""
+    needed = {
+        name: max(bounds.answers, drift.answers_needed(manifest, bounds.psi) or bounds.answers)
+        for name, manifest in mixes.modelled.items()
+    }
+    counted = "mix:mixer_answers:increase1h"
+    return " or ".join(f"{counted}{{mix=~{any_of((name,))}}} >= {count}" for name, count in needed.items())
+
+
+def _values(mixes: Mixes, bounds: Bounds) -> Iterator[Recorded | Raised]:
+    rows = f"({_increase('mix', mixes.of(metrics.FEATURE_ROWS))} > 0)"
+    for name, metric in (
+        ("missing", metrics.FEATURE_MISSING),
+        ("out_of_range", metrics.FEATURE_OUT_OF_RANGE),
+    ):
+        part = _increase("mix, feature", mixes.of(metric))
+        yield Recorded(f"mix_feature:mixer_feature_{name}:ratio1h", f"{part} / on (mix) group_left () {rows}")
+    outside = "mix_feature:mixer_feature_out_of_range:ratio1h"
+    yield Raised(alerts.FEATURE_OUT_OF_RANGE, f"{outside} > {bounds.out_of_range:g}")
+
+
+def _psi(by: str, counted: str, reference: str, what: str) -> Iterator[Recorded]:
+    """The shares of bins, and from them the index, as `models.drift.psi` computes it."""
+    level = by.replace(", ", "_")
+    share, trained = f"{level}_bin:mixer_{what}_bin:share1h", f"{level}_bin:mixer_{what}_bin:trained"
+    whole = f"({_increase(by, counted)} > 0)"
+    yield Recorded(share, f"{_increase(f'{by}, bin', counted)} / on ({by}) group_left () {whole}")
+    yield Recorded(trained, f"max by ({by}, bin) ({reference})")
+    new, old = (f"clamp_min({name}, {drift.LEAST_SHARE:g})" for name in (share, trained))
+    yield Recorded(f"{level}:mixer_{what}:psi1h", f"sum by ({by}) (({new} - {old}) * ln({new} / {old}))")
+
+
+def _feature_drift(mixes: Mixes, bounds: Bounds, enough: str) -> Iterator[Raised]:
+    """A warning where a weighty feature drifts, information where another does."""
+    psi = "mix_version_feature:mixer_feature:psi1h"
+    light = replace(alerts.FEATURE_DRIFT, severity="info")
+    for name, manifest in mixes.modelled.items():
+        mix, held = f"mix=~{any_of((name,))}", any_of(drift.weighty(manifest))
+        for alert, features in ((alerts.FEATURE_DRIFT, f"feature=~{held}"), (light, f"feature!~{held}")):
+            yield Raised(alert, f"({psi}{{{mix},{features}}} > {bounds.psi:g}) and on (mix) ({enough})")
+
+
+def doubts(mixes: Mixes, bounds: Bounds) -> Iterator[str]:
+    """Why a mix's figures of drift may mislead, for people, one a line."""
+    for name, manifest in mixes.manifests.items():
+        if manifest is None:
+            yield f"{name}: has no model, so nothing is said of drift"
+            continue
+        about = f"{name}: model {manifest.name} {manifest.version}"
+        if not manifest.profile_rows:
+            yield f"{about} tells not what its profiles are of; they may be of the rows that it learned from only"
+        if manifest.profile_rows == "judged":
+            yield f"{about} has profiles of judged documents only, which are spread otherwise than those served"
+        if drift.answers_needed(manifest, bounds.psi) is None:
+            yield f"{about} learned from too few queries to tell a PSI of {bounds.psi:g} from chance"
