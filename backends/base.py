@@ -66,6 +66,8 @@ class Index:
     fresh_at_s: float = 0.0
     """Unix time when the documents were last brought up to date; 0 where unknown."""
     server_version: str = ""
+    schema: str = ""
+    """Changes whenever a field comes, goes or becomes of another type; empty where unknown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ class Manifest(EngineSettings):
         """The index as answers name it; settings that change an answer change the version too."""
         chosen = settings.model_dump_json(exclude={"index", "threads"})
         suffix = hashlib.sha256(f"{chosen} {server_version}".encode()).hexdigest()[:8]
-        return Index(f"{self.version}-{suffix}", self.built_at_s, server_version)
+        return Index(f"{self.version}-{suffix}", self.built_at_s, server_version, self.declared.digest)
 
 
 def open_manifest(folder: Path, kind: str) -> Manifest:

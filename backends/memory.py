@@ -64,7 +64,9 @@ class Memory:
         texts = settings.names("text", "keyword")
         self._words = [_words(document.words(texts)) for document in self._documents]
         content = settings.model_dump_json(exclude={"kind"}).encode()
-        self._index = Index(hashlib.sha256(content).hexdigest()[:16], server_version="memory/1")
+        self._index = Index(
+            hashlib.sha256(content).hexdigest()[:16], server_version="memory/1", schema=settings.digest
+        )
         self._closed = False
         self.latency_s = 0.0
         """How long every answer takes."""

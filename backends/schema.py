@@ -11,6 +11,7 @@ fields:
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import math
 import re
@@ -59,6 +60,12 @@ class Schema(EngineSettings):
         if self.id in self.fields:
             raise ValueError(f"`{self.id}` is the id and a field at once")
         return self
+
+    @property
+    def digest(self) -> str:
+        """Hash of the fields' names and types."""
+        declared = json.dumps({name: field.type for name, field in self.fields.items()}, sort_keys=True)
+        return hashlib.sha256(declared.encode()).hexdigest()[:16]
 
     def names(self, *types: FieldType) -> list[str]:
         """The fields of these types, as declared."""

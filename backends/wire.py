@@ -56,7 +56,7 @@ def to_response(hits: Hits) -> pb.RetrieveResponse:
         scores=hits.scores.tolist(),
         numbers=[pb.NumberColumn(name=name, values=column.tolist()) for name, column in hits.numbers.items()],
         texts=[pb.TextColumn(name=name, values=column) for name, column in hits.texts.items()],
-        index=pb.Index(version=index.version, fresh_at=_to_timestamp(index.fresh_at_s)),
+        index=pb.Index(version=index.version, fresh_at=_to_timestamp(index.fresh_at_s), schema=index.schema),
         server_version=index.server_version,
     )
 
@@ -158,4 +158,4 @@ def _index(data: bytes, server_version: str) -> Index:
     """Raises: DecodeError."""
     message = pb.Index.FromString(data)
     fresh_at = message.fresh_at
-    return Index(message.version, fresh_at.seconds + fresh_at.nanos / 1e9, server_version)
+    return Index(message.version, fresh_at.seconds + fresh_at.nanos / 1e9, server_version, message.schema)

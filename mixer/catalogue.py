@@ -27,6 +27,7 @@ LABELS = {
     "stage": "stages of the pipeline",
     "error": "classes of request errors, cancelled, or unexpected",
     "backend": "configured backends",
+    "what": "what a backend says of itself: index, schema, server",
     "outcome": "outcomes of a backend: ok, timeout, error, refused, cancelled, skipped",
     "reason": "reasons listed in code",
     "check": "checks of a model: manifest, checksum, schema, test_load, golden",
@@ -84,6 +85,19 @@ BACKEND_CANDIDATES = Metric(
     "Documents in a backend's answer.",
     ("mix", "backend"),
     _COUNTS,
+)
+BACKEND_CHANGES = Metric(
+    "mixer_backend_changes_total",
+    Kind.COUNTER,
+    "Times that a backend's index, schema or server became another.",
+    ("mix", "backend", "what"),
+)
+BACKEND_FRESH_AT = Metric(
+    "mixer_backend_fresh_timestamp_seconds",
+    Kind.GAUGE,
+    "Unix time when the backend's documents were last brought up to date, where it tells.",
+    ("mix", "backend"),
+    merged="livemax",
 )
 CANDIDATES = Metric("mixer_candidates", Kind.HISTOGRAM, "Distinct candidates ranked.", ("mix",), _COUNTS)
 ADDED_SECONDS = Metric(

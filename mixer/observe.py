@@ -17,6 +17,7 @@ from mixer.errors import RequestError
 from mixer.fanout import Ask
 from mixer.manifest import Manifest
 from mixer.metrics import Metrics
+from mixer.origins import Origin
 from mixer.profiles import ProfileCounts
 from mixer.record import Record, Step, current
 from mixer.values import Answer, Call, Candidates, Features, Outcome, Reply, Request, Scores
@@ -55,6 +56,7 @@ class MixObserver:
             for name in backends
             for outcome in Outcome
         }
+        self._origins = {name: Origin(mix, name, metrics) for name in backends}
         self._profiles = ProfileCounts(mix, metrics)
         self._count: Mapping[str, Callable[[Sequence[Any], Any], None]] = {
             "merge": self._count_candidates,
@@ -146,6 +148,7 @@ class MixObserver:
         self._backend_seconds[reply.backend, reply.outcome].observe(reply.elapsed_s, record.exemplar)
         if reply.hits is not None:
             self._backend_hits[reply.backend].observe(len(reply.hits))
+            self._origins[reply.backend].heard(reply.hits.index)
 
     def search(self, verb: Callable[[Request], Awaitable[Answer]]) -> Callable[[Request], Awaitable[Answer]]:
         """The whole search, watched: what the root span, the log line and the counters say of it."""

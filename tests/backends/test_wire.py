@@ -38,7 +38,7 @@ def answers(draw: st.DrawFn) -> Hits:
         scores=draw(floats),
         numbers={name: draw(floats) for name in columns[::2]},
         texts={name: draw(strings) for name in columns[1::2]},
-        index=Index(draw(texts), draw(times), draw(texts)),
+        index=Index(draw(texts), draw(times), draw(texts), draw(texts)),
     )
 
 

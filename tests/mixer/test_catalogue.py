@@ -270,6 +270,7 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
         "stage": STAGES,
         "error": {*requests, "cancelled", "unexpected"},
         "backend": {"a", "odd", "good"},
+        "what": {"index", "schema", "server"},
         "outcome": {outcome.value for outcome in Outcome},
         "reason": {*reasons, *whys, *(f"{check}_failed" for check in checks), "queue_full", "export_failed"},
         "check": checks,

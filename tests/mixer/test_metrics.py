@@ -118,6 +118,7 @@ ONE_FOR_ALL = {
     catalogue.MODEL_SCORER,
     catalogue.SCORE_BIN_REFERENCE,
     catalogue.FEATURE_BIN_REFERENCE,
+    catalogue.BACKEND_FRESH_AT,
 }
 """Gauges of which every worker tells the same, or the greatest is the answer."""
 

@@ -88,9 +88,11 @@ class TextColumn(_message.Message):
     def __init__(self, name: _Optional[str] = ..., values: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Index(_message.Message):
-    __slots__ = ("version", "fresh_at")
+    __slots__ = ("version", "fresh_at", "schema")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     FRESH_AT_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
     version: str
     fresh_at: _timestamp_pb2.Timestamp
-    def __init__(self, version: _Optional[str] = ..., fresh_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    schema: str
+    def __init__(self, version: _Optional[str] = ..., fresh_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., schema: _Optional[str] = ...) -> None: ...
