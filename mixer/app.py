@@ -134,7 +134,7 @@ def _observer(
     if isinstance(loaded, model.LightGbmModel):
         weighty = sorted(weighty, key=loaded.manifest.importance.__getitem__, reverse=True)
     told = describers(settings.telemetry.top_k, weighty[: settings.telemetry.top_features])
-    return MixObserver(name, metrics, list(mix.backends), features, told, redactor)
+    return MixObserver(name, metrics, list(mix.backends), features, told, redactor, mix.slices)
 
 
 def _ranker(mix: MixSettings, loaded: Loaded, observer: MixObserver) -> RankByModel | RankByFusion:

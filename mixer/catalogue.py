@@ -32,6 +32,8 @@ LABELS = {
     "reason": "reasons listed in code",
     "check": "checks of a model: manifest, checksum, schema, test_load, golden",
     "feature": "declared features",
+    "slice": "declared slices",
+    "value": "declared values of a slice, and other, none, all, without",
     "bin": "bins of the model's profiles, and missing",
     "model": "configured models",
     "version": "versions of the loaded models",
@@ -170,6 +172,31 @@ FEATURE_OUT_OF_RANGE = Metric(
     "Values outside the declared range, by feature.",
     ("mix", "feature"),
 )
+SLICE_SECONDS = Metric(
+    "mixer_slice_duration_seconds",
+    Kind.HISTOGRAM,
+    "Time of a whole answer, by slice.",
+    ("mix", "slice", "value"),
+    _SECONDS,
+)
+SLICE_DEGRADED = Metric(
+    "mixer_slice_degraded_total",
+    Kind.COUNTER,
+    "Answers made from less than the whole, by slice.",
+    ("mix", "slice", "value"),
+)
+SLICE_FALLBACKS = Metric(
+    "mixer_slice_fallbacks_total",
+    Kind.COUNTER,
+    "Answers in fused order for want of a model, by slice.",
+    ("mix", "slice", "value"),
+)
+SLICE_SCORE_BIN = Metric(
+    "mixer_slice_score_bin_total",
+    Kind.COUNTER,
+    "Scores by bin of the model's own profile, by slice.",
+    ("mix", "version", "slice", "value", "bin"),
+)
 SPANS_DROPPED = Metric(
     "mixer_spans_dropped_total", Kind.COUNTER, "Spans that never reached the collector.", ("reason",)
 )
@@ -205,6 +232,7 @@ ATTRIBUTES = (
     Attribute("mixer.query.hash", "string", _ROOT, "Keyed hash of the query (telemetry.query: hash)."),
     Attribute("mixer.query.raw", "string", _ROOT, "The query itself (telemetry.query: raw)."),
     Attribute("mixer.query.chars", "int", _ROOT, "Length of the query."),
+    Attribute("mixer.slice.*", "string", _ROOT, "Its value of a declared slice."),
     Attribute("mixer.filters", "int", _ROOT, "Filters in the request."),
     Attribute("mixer.page.size", "int", _ROOT, "Hits asked for."),
     Attribute("mixer.page.offset", "int", _ROOT, "Hits skipped."),

@@ -37,7 +37,9 @@ def rules(
 
     labels = dict(_label(text) for text in match or ())
     try:
-        doubts = rule_files.write(_manifests(settings.load(config)), out, _bounds(bounds), labels, runbooks)
+        loaded = settings.load(config)
+        sliced = any(mix.slices for mix in loaded.mixes.values())
+        doubts = rule_files.write(_manifests(loaded), out, _bounds(bounds), labels, runbooks, sliced)
     except settings.SettingsError as error:
         raise _failure(str(error)) from error
     except OSError as error:

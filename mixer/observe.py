@@ -20,6 +20,8 @@ from mixer.metrics import Metrics
 from mixer.origins import Origin
 from mixer.profiles import ProfileCounts
 from mixer.record import Record, Step, current
+from mixer.slice_counts import SliceCounts
+from mixer.slices import Slice
 from mixer.values import Answer, Call, Candidates, Features, Outcome, Reply, Request, Scores
 
 P = ParamSpec("P")
@@ -37,8 +39,9 @@ class MixObserver:
         features: Sequence[str],
         describers: Mapping[str, describe.Describe],
         redactor: describe.Redactor,
+        slices: Sequence[Slice] = (),
     ) -> None:
-        """Takes the mix's name, its backends and features, and how each stage is described."""
+        """Takes the mix's name, its backends, features and slices, and how each stage is described."""
         self._mix, self._metrics, self._redactor = mix, metrics, redactor
         self._describers = describers
         counter, histogram = metrics.counter, metrics.histogram
@@ -57,7 +60,8 @@ class MixObserver:
             for outcome in Outcome
         }
         self._origins = {name: Origin(mix, name, metrics) for name in backends}
-        self._profiles = ProfileCounts(mix, metrics)
+        self._slices = SliceCounts(mix, metrics, slices, backends) if slices else None
+        self._profiles = ProfileCounts(mix, metrics, self._slices.values if self._slices else {})
         self._count: Mapping[str, Callable[[Sequence[Any], Any], None]] = {
             "merge": self._count_candidates,
             "make_features": self._count_features,
@@ -166,9 +170,17 @@ class MixObserver:
             self._added.observe(max(added_s, 0.0), record.exemplar)
             if answer.degraded_reasons:
                 self._degraded.inc()
+            if self._slices:
+                self._count_slices(self._slices, answer, elapsed_s, record)
             return answer
 
         return watched
+
+    def _count_slices(self, slices: SliceCounts, answer: Answer, elapsed_s: float, record: Record) -> None:
+        found = slices.count(answer, elapsed_s)
+        self._profiles.count_slices(answer.scores, found)
+        if record.heard:
+            record.facts.update({f"mixer.slice.{name}": value for name, value in found.items()})
 
     def _watch(self, name: str) -> _Watch:
         seconds = self._metrics.histogram(catalogue.STAGE_SECONDS, mix=self._mix, stage=name)

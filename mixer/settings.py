@@ -25,6 +25,7 @@ from pydantic import (
 from backends import BackendSettings
 from mixer.faults import Fault, dangling_references, describe, line_of, repeated_keys
 from mixer.schema import Feature
+from mixer.slices import Slice, distinct
 
 
 class Frozen(BaseModel):
@@ -162,6 +163,8 @@ class MixSettings(Frozen):
     """Kept back from the caller's deadline for merging and ranking."""
     pins: tuple[PinSettings, ...] = ()
     diversity: DiversitySettings | None = None
+    slices: Annotated[tuple[Slice, ...], Field(max_length=8), AfterValidator(distinct)] = ()
+    """Parts of the traffic that metrics tell of apart."""
 
 
 class Settings(Frozen):

@@ -225,6 +225,46 @@ BACKEND_STALE = Alert(
     ),
     ("Mend the job; Mixer takes the new index as soon as the backend serves it.",),
 )
+_SLICE = "{{ $labels.slice }} {{ $labels.value }}"
+SLICE_DEGRADED = Alert(
+    "MixerSliceDegraded",
+    "warning",
+    "10m",
+    f"Slice {_SLICE} of mix {_MIX} is answered from less than the whole",
+    f"A share of {_VALUE} of its answers lacks a backend or the model.",
+    "A part of the traffic fares worse than the whole shows.",
+    (
+        "`mixer_slice_fallbacks_total`: whether it is the model.",
+        "Log lines or traces with `mixer.slice.*` of that value and `mixer.degraded`.",
+    ),
+    ("See MixerBackendFails and MixerFallsBack.",),
+)
+SLICE_SLOW = Alert(
+    "MixerSliceSlow",
+    "warning",
+    "10m",
+    f"Slice {_SLICE} of mix {_MIX} is slow",
+    f"One answer of a hundred takes more than {_VALUE} s.",
+    "A part of the traffic waits longer than its callers can.",
+    (
+        "Traces with `mixer.slice.*` of that value and a late `mixer.latency_bucket`: which backend, which stage.",
+    ),
+    ("Long queries: a smaller `limit`. One backend: see MixerBackendFails.",),
+)
+SLICE_DRIFT = Alert(
+    "MixerSliceDrift",
+    "warning",
+    "30m",
+    f"Scores of slice {_SLICE} of mix {_MIX} are not those of yesterday",
+    f"The PSI of its scores by version {_VERSION} against those of a day before is {_VALUE}.",
+    "Something changed for a part of the traffic, which the whole may hide. The manifest has no profile of slices, so "
+    "a slice is held against its own past.",
+    (
+        "MixerBackendChanged within the day.",
+        "Traces with `mixer.slice.*` of that value: which features are missing.",
+    ),
+    ("See MixerScoreDrift.",),
+)
 SPANS_DROPPED = Alert(
     "MixerSpansDropped",
     "info",

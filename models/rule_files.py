@@ -22,13 +22,14 @@ def write(
     bounds: Bounds | None = None,
     labels: Mapping[str, str] | None = None,
     runbooks: str = alerts.RUNBOOKS,
+    sliced: bool = False,
 ) -> tuple[str, ...]:
     """Write both files for mixes by name, None where one has no model; returns why figures may mislead.
 
-    `labels` choose among several deployments that one Prometheus scrapes.
+    `labels` choose among several deployments that one Prometheus scrapes; `sliced` adds rules by slice.
     """
     bounds, chosen = bounds or Bounds(), dict(labels or {})
-    mixes = Mixes(manifests, ",".join(f'{name}="{value}"' for name, value in chosen.items()))
+    mixes = Mixes(manifests, ",".join(f'{name}="{value}"' for name, value in chosen.items()), sliced)
     doubted = tuple(doubts(mixes, bounds))
     folder.mkdir(parents=True, exist_ok=True)
     head = [

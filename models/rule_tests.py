@@ -62,6 +62,7 @@ class Case:
     silent: Sequence[Alert] = ()
     samples: Mapping[str, tuple[Mapping[str, str], float]] = field(default_factory=dict)
     """Recorded values by expression."""
+    at: str = _AT
 
 
 def unit_tests(
@@ -110,13 +111,13 @@ class _Maker:
         named = {expected.alert.name: expected.alert for expected in case.expected}
         raised = [
             {
-                "eval_time": _AT,
+                "eval_time": case.at,
                 "alertname": name,
                 "exp_alerts": [e.written(runbooks) for e in case.expected if e.alert.name == name],
             }
             for name in named
         ]
-        quiet = [{"eval_time": _AT, "alertname": alert.name, "exp_alerts": []} for alert in case.silent]
+        quiet = [{"eval_time": case.at, "alertname": alert.name, "exp_alerts": []} for alert in case.silent]
         checked = [
             {
                 "expr": f"round({name}, {_TO!r})",
@@ -144,6 +145,8 @@ class _Maker:
                 yield from self._of_model(mix, manifest)
                 yield from self._of_drift(mix, manifest)
                 yield from self._of_features(mix, manifest)
+            if self._mixes.sliced:
+                yield from self._of_slices(mix, manifest)
 
     def _healthy(self, whole: bool) -> Series:
         made = self._calls(_ANSWERS, 0.0)
@@ -173,6 +176,19 @@ class _Maker:
             self.series(metrics.BACKEND_FRESH_AT, mix=mix, backend="b"): constant(0.0),
             **self._asked(mix, _ANSWERS, 0.0),
             **self._added(mix, _ANSWERS),
+            **(self._sliced(mix, _ANSWERS, 0.0) if self._mixes.sliced else {}),
+        }
+
+    def _sliced(self, mix: str, within: float, degraded: float) -> Series:
+        """One slice: so many answers within its bound, and so many that lack something."""
+        labels, bound = {"mix": mix, "slice": "tier", "value": "paid"}, self._bounds.slice_p99_s
+        return {
+            self.series(metrics.SLICE_SECONDS, "_count", **labels): changing(_ANSWERS),
+            self.series(metrics.SLICE_SECONDS, "_bucket", **labels, le=f"{bound:g}"): changing(within),
+            self.series(metrics.SLICE_SECONDS, "_bucket", **labels, le=f"{10 * bound:g}"): changing(_ANSWERS),
+            self.series(metrics.SLICE_SECONDS, "_bucket", **labels, le="+Inf"): changing(_ANSWERS),
+            self.series(metrics.SLICE_DEGRADED, **labels): changing(degraded),
+            self.series(metrics.SLICE_FALLBACKS, **labels): changing(0.0),
         }
 
     def _asked(self, mix: str, well: float, badly: float) -> Series:
@@ -263,6 +279,29 @@ class _Maker:
         # Tests begin at the Unix epoch, 105 minutes before.
         yield Case({fresh: constant(-3600 * (old_h + 10))}, [stale])
         yield Case(self._added(mix, 0.0), [Expected(alerts.ADDED_LATENCY, labels, bound + 0.99 * 9 * bound)])
+
+    def _of_slices(self, mix: str, manifest: Manifest | None) -> Iterator[Case]:
+        labels, bound = {"mix": mix, "slice": "tier", "value": "paid"}, self._bounds.slice_p99_s
+        slow = Expected(alerts.SLICE_SLOW, labels, bound + 0.99 * 9 * bound)
+        yield Case(self._sliced(mix, 0.0, 0.0), [slow])
+        lacks = Expected(alerts.SLICE_DEGRADED, labels, 0.25)
+        yield Case(self._sliced(mix, _ANSWERS, _ANSWERS / 4), [lacks])
+        if manifest:
+            yield self._of_yesterday(mix, manifest, labels)
+
+    def _of_yesterday(self, mix: str, manifest: Manifest, labels: Series) -> Case:
+        """A day of scores in the first bin, and then two hours of scores in the second."""
+        labels, answers = {**labels, "version": manifest.version}, (metrics.SLICE_SECONDS, "_count")
+        hours = 26 * 60
+        series = {
+            self.series(*answers, mix=mix, slice="tier", value="paid"): f"0+{_ANSWERS!r}x{hours}",
+            self.series(
+                metrics.SLICE_SCORE_BIN, **labels, bin="0"
+            ): f"0+100x{hours - 120} {hours - 120}00x119",
+            self.series(metrics.SLICE_SCORE_BIN, **labels, bin="1"): f"0x{hours - 120} 0+100x119",
+        }
+        value = drift.psi([1.0, 0.0], [0.0, 1.0])
+        return Case(series, [Expected(alerts.SLICE_DRIFT, labels, value)], at="1555m")
 
     def _of_model(self, mix: str, manifest: Manifest) -> Iterator[Case]:
         labels, old = {"mix": mix}, self._bounds.model_age_days + 10

@@ -40,6 +40,7 @@ class Bounds(BaseModel):
     out_of_range: Share = 0.01
     backend_age_hours: PositiveFloat = 48.0
     model_age_days: PositiveFloat = 90.0
+    slice_p99_s: PositiveFloat = 1.0
     answers: PositiveInt = 100
     """Within an hour, below which nothing is said of drift; more where the manifest asks for it."""
 
@@ -88,6 +89,8 @@ class Mixes:
 
     manifests: Mapping[str, Manifest | None]
     matchers: str = ""
+    sliced: bool = False
+    """Whether some mix declares slices."""
 
     def of(self, metric: Metric, *more: str, suffix: str = "") -> str:
         """The metric's series of these mixes."""
@@ -111,7 +114,11 @@ def groups(mixes: Mixes, bounds: Bounds, runbooks: str = alerts.RUNBOOKS) -> dic
     """The rules file, to be written as YAML."""
     modelled = replace(mixes, manifests=mixes.modelled)
     drifting: list[Recorded | Raised] = [*_drift(modelled, bounds)] if mixes.modelled else []
-    made = {"mixer-service": [*_service(mixes, bounds), *_models(mixes, bounds)], "mixer-drift": drifting}
+    sliced: list[Recorded | Raised] = [*_slices(mixes, bounds)] if mixes.sliced else []
+    if mixes.sliced and mixes.modelled:
+        sliced.extend(_slice_drift(modelled, bounds))
+    service = [*_service(mixes, bounds), *_models(mixes, bounds)]
+    made = {"mixer-service": service, "mixer-drift": drifting, "mixer-slices": sliced}
     return {
         "groups": [
             {
@@ -243,8 +250,7 @@ def _psi(by: str, counted: str, reference: str, what: str) -> Iterator[Recorded]
     whole = f"({_increase(by, counted)} > 0)"
     yield Recorded(share, f"{_increase(f'{by}, bin', counted)} / on ({by}) group_left () {whole}")
     yield Recorded(trained, f"max by ({by}, bin) ({reference})")
-    new, old = (f"clamp_min({name}, {drift.LEAST_SHARE:g})" for name in (share, trained))
-    yield Recorded(f"{level}:mixer_{what}:psi1h", f"sum by ({by}) (({new} - {old}) * ln({new} / {old}))")
+    yield Recorded(f"{level}:mixer_{what}:psi1h", _index(by, share, trained))
 
 
 def _feature_drift(mixes: Mixes, bounds: Bounds, enough: str) -> Iterator[Raised]:
@@ -255,6 +261,38 @@ def _feature_drift(mixes: Mixes, bounds: Bounds, enough: str) -> Iterator[Raised
         mix, held = f"mix=~{any_of((name,))}", any_of(drift.weighty(manifest))
         for alert, features in ((alerts.FEATURE_DRIFT, f"feature=~{held}"), (light, f"feature!~{held}")):
             yield Raised(alert, f"({psi}{{{mix},{features}}} > {bounds.psi:g}) and on (mix) ({enough})")
+
+
+def _slices(mixes: Mixes, bounds: Bounds) -> Iterator[Recorded | Raised]:
+    by = "mix, slice, value"
+    answers = mixes.of(metrics.SLICE_SECONDS, suffix="_count")
+    for what, metric in (("fallbacks", metrics.SLICE_FALLBACKS), ("degraded", metrics.SLICE_DEGRADED)):
+        yield Recorded(f"mix_slice_value:mixer_slice_{what}:ratio5m", _ratio(by, mixes.of(metric), answers))
+    yield Raised(alerts.SLICE_DEGRADED, f"mix_slice_value:mixer_slice_degraded:ratio5m > {bounds.degraded:g}")
+    buckets = _rate(f"{by}, le", mixes.of(metrics.SLICE_SECONDS, suffix="_bucket"))
+    p99 = "mix_slice_value:mixer_slice_duration_seconds:p99_5m"
+    yield Recorded(p99, f"histogram_quantile(0.99, {buckets})")
+    yield Raised(alerts.SLICE_SLOW, f"{p99} > {bounds.slice_p99_s:g}")
+    yield Recorded("mix_slice_value:mixer_slice_answers:increase1h", _increase(by, answers))
+
+
+def _slice_drift(mixes: Mixes, bounds: Bounds) -> Iterator[Recorded | Raised]:
+    """A slice's scores against its own of a day before, where both hours had answers enough."""
+    by, counted = "mix, version, slice, value", mixes.of(metrics.SLICE_SCORE_BIN)
+    share = "mix_version_slice_value_bin:mixer_slice_score_bin:share1h"
+    yield Recorded(
+        share, f"{_increase(f'{by}, bin', counted)} / on ({by}) group_left () ({_increase(by, counted)} > 0)"
+    )
+    psi = "mix_version_slice_value:mixer_slice_score:psi1h_1d"
+    yield Recorded(psi, _index(by, share, f"{share} offset 1d"))
+    many = "mix_slice_value:mixer_slice_answers:increase1h"
+    enough = " and ".join(f"({many}{offset} >= {4 * bounds.answers})" for offset in ("", " offset 1d"))
+    yield Raised(alerts.SLICE_DRIFT, f"({psi} > {bounds.psi:g}) and on (mix, slice, value) ({enough})")
+
+
+def _index(by: str, share: str, trained: str) -> str:
+    new, old = (f"clamp_min({name}, {drift.LEAST_SHARE:g})" for name in (share, trained))
+    return f"sum by ({by}) (({new} - {old}) * ln({new} / {old}))"
 
 
 def doubts(mixes: Mixes, bounds: Bounds) -> Iterator[str]:

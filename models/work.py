@@ -19,7 +19,8 @@ from mixer.client import AsyncMixerClient
 from mixer.manifest import Manifest
 from mixer.server import running
 from mixer.settings import MixSettings, Settings
-from models import card, evaluation, training
+from mixer.slices import Slices
+from models import card, evaluation, slicing, training
 from models.collection import Asking, Listing, Pool, collect
 from models.judgements import Judged, Judgements, Split
 
@@ -79,17 +80,27 @@ async def evaluate(job: Job, split: Split | Literal["all"], console: Console) ->
     async with answering(job, with_model=True) as target:
         taken = await listings(job, target, queries, split, console)
     pools = {pool: [listing for listing in taken if listing.pool == pool] for pool in job.pools}
-    return [part for pool, listed in pools.items() for part in report(listed, f"{split}, {pool} pool")]
+    slices = Slices(job.rules.slices, list(job.rules.backends)) if job.rules.slices else None
+    return [
+        part for pool, listed in pools.items() for part in report(listed, f"{split}, {pool} pool", slices)
+    ]
 
 
-def report(listed: Sequence[Listing], title: str) -> list[RenderableType]:
-    """A table of every ranking over these listings, and the model's gain over the fused order."""
+def report(listed: Sequence[Listing], title: str, slices: Slices | None = None) -> list[RenderableType]:
+    """A table of every ranking over these listings, the model's gain over the fused order, and that by slice."""
     rankings = evaluation.orders(listed, "served")
     gain = evaluation.difference(listed, evaluation.served, evaluation.fused)
     degraded = sum(listing.degraded for listing in listed)
     lines = f"{len(listed)} queries; served less fused, NDCG@{evaluation.DEPTH}: {gain}"
     warning = f"\n{degraded} answers were degraded: the figures say little" if degraded else ""
-    return [evaluation.table(evaluation.evaluate(listed, rankings), title), Text(lines + warning)]
+    parts: list[RenderableType] = [
+        evaluation.table(evaluation.evaluate(listed, rankings), title),
+        Text(lines + warning),
+    ]
+    if slices is None:
+        return parts
+    compared = {"fused": evaluation.fused, "served": evaluation.served}
+    return [*parts, slicing.table(listed, compared, slices, f"{title}, by slice")]
 
 
 async def listings(

@@ -41,7 +41,7 @@ def test_rules_hold_for_names_of_every_kind(tmp_path: Path, model_folder: Path) 
     manifest = read(model_folder)
     bounds = Bounds(psi=0.5, fallbacks=0.02, added_p99_s=0.3, answers=500)
     mixes = {'of "all" (a.b)\\c|d': manifest, "plain": None, "ünlike": manifest}
-    rule_files.write(mixes, tmp_path, bounds, {"job": "mixer"}, "https://example.org/runbooks")
+    rule_files.write(mixes, tmp_path, bounds, {"job": "mixer"}, "https://example.org/runbooks", sliced=True)
     check(tmp_path)
 
 
@@ -71,7 +71,7 @@ def test_the_tests_can_fail(tmp_path: Path, sound: str, spoiled: str) -> None:
 
 def test_every_alert_is_tested(tmp_path: Path) -> None:
     """The unit tests raise every alert that the rules hold."""
-    rule_files.write({"default": read(DEMO)}, tmp_path)
+    rule_files.write({"default": read(DEMO)}, tmp_path, sliced=True)
     rules = yaml.safe_load((tmp_path / rule_files.RULES).read_text(encoding="utf-8"))
     tests = yaml.safe_load((tmp_path / rule_files.TESTS).read_text(encoding="utf-8"))
     held = {rule["alert"] for group in rules["groups"] for rule in group["rules"] if "alert" in rule}

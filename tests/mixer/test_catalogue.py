@@ -53,6 +53,11 @@ def settings(good: str, model_folder: Path, query: str) -> Any:
         "features": FEATURES,
         "pins": [{"query": "csv pinned", "ids": ["4"]}],
         "diversity": {"field": "title", "max": 1},
+        "slices": [
+            {"name": "length", "by": "query_length", "bounds": [1]},
+            {"name": "tier", "by": "context", "key": "plan", "values": ["free"]},
+            {"name": "answered", "by": "backends"},
+        ],
     }
     made = mixers.settings(
         {"a": MEMORY, "odd": MEMORY, "good": good},
@@ -258,6 +263,7 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
     requests = {name for name, kind in vars(errors).items() if isinstance(kind, type)}
     loaded = model.read_manifest(model_folder)
     profiles = (loaded.score_profile, *loaded.profiles.values())
+    answered = {f"without_{name}" for name in ("a", "odd", "good")}
     checks = {"manifest", "checksum", "schema", "test_load", "golden"}
     reasons = {"over_limit", "repeated", "score_not_finite", "scoring_failed", "scores_not_finite"}
     whys = {"none", "mismatch", *get_args(Reason)}
@@ -270,6 +276,8 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
         "stage": STAGES,
         "error": {*requests, "cancelled", "unexpected"},
         "backend": {"a", "odd", "good"},
+        "slice": {"length", "tier", "answered"},
+        "value": {"0-1", "2+", "free", "other", "none", "all", "without_several", *answered},
         "what": {"index", "schema", "server"},
         "outcome": {outcome.value for outcome in Outcome},
         "reason": {*reasons, *whys, *(f"{check}_failed" for check in checks), "queue_full", "export_failed"},

@@ -35,18 +35,21 @@ def test_rules_read_what_is_there(manifest: Manifest) -> None:
     known = {metric.name + suffix for metric in METRICS for suffix in ("", "_count", "_bucket")}
     recorded: set[str] = set()
     read: set[str] = set()
-    for rule in rules(Mixes({"m": manifest, "plain": None})):
+    for rule in rules(Mixes({"m": manifest, "plain": None}, sliced=True)):
         found = set(names(rule["expr"]))
         assert found <= known | recorded, rule
         read |= found
         recorded |= {rule["record"]} if "record" in rule else set()
-    # For people and dashboards: no alert reads it.
-    assert recorded - read == {"mix_feature:mixer_feature_missing:ratio1h"}
+    # For people and dashboards: no alert reads them.
+    assert recorded - read == {
+        "mix_feature:mixer_feature_missing:ratio1h",
+        "mix_slice_value:mixer_slice_fallbacks:ratio5m",
+    }
 
 
 def test_rules_of_one_deployment_ask_for_its_labels(manifest: Manifest) -> None:
     """The labels that choose among deployments stand in every selector of a metric."""
-    for rule in rules(Mixes({"m": manifest}, 'job="mixer"')):
+    for rule in rules(Mixes({"m": manifest}, 'job="mixer"', sliced=True)):
         for metric in METRICS:
             for found in re.finditer(rf"\b{metric.name}(?:_count|_bucket)?(?![\w:])", rule["expr"]):
                 rest = rule["expr"][found.end() :]
@@ -90,7 +93,7 @@ def test_every_alert_leads_to_its_runbook(manifest: Manifest) -> None:
     text = (ROOT / alerts.RUNBOOKS).read_text(encoding="utf-8")
     assert text == alerts.runbooks(), "stale; run `make docs`"
     anchors = {line.removeprefix("## ").lower() for line in text.splitlines() if line.startswith("## ")}
-    raised = [rule for rule in rules(Mixes({"m": manifest})) if "alert" in rule]
+    raised = [rule for rule in rules(Mixes({"m": manifest}, sliced=True)) if "alert" in rule]
     for rule in raised:
         page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
         assert (page, anchor in anchors) == (alerts.RUNBOOKS, True)

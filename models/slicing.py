@@ -1,0 +1,45 @@
+"""How good an order is for each slice of the judged queries, with the slices that the mix is watched by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.table import Table
+
+from mixer.slices import Slices
+from models import evaluation
+from models.collection import Listing
+from models.evaluation import Interval, Order
+
+Cell = tuple[str, str]
+"""A slice and its value."""
+
+
+def by_slice(listings: Sequence[Listing], slices: Slices) -> dict[Cell, list[Listing]]:
+    """The listings of every slice's value that occurs; judged queries are asked without a context."""
+    parts: dict[Cell, list[Listing]] = {}
+    for listing in listings:
+        for cell in slices.of(listing.judged.query, {}).items():
+            parts.setdefault(cell, []).append(listing)
+    return {cell: parts[cell] for cell in sorted(parts)}
+
+
+def ndcg(listings: Sequence[Listing], order: Order, slices: Slices) -> dict[Cell, Interval]:
+    """An order's NDCG in every slice."""
+    return {
+        cell: evaluation.interval(evaluation.values(part, order, evaluation.ndcg))
+        for cell, part in by_slice(listings, slices).items()
+    }
+
+
+def table(listings: Sequence[Listing], rankings: Mapping[str, Order], slices: Slices, title: str) -> Table:
+    """NDCG of the rankings by slice, and what the last gains over the first, for people."""
+    first, *_, last = rankings.values()
+    drawn = Table(title=title, caption="mean NDCG over queries [95 % interval]")
+    for heading in ("slice", "value", "queries", *rankings, "gain"):
+        drawn.add_column(heading, justify="left" if heading in ("slice", "value") else "right")
+    found = {name: ndcg(listings, order, slices) for name, order in rankings.items()}
+    for cell, part in by_slice(listings, slices).items():
+        gain = evaluation.difference(part, last, first)
+        drawn.add_row(*cell, str(len(part)), *(str(each[cell]) for each in found.values()), str(gain))
+    return drawn
