@@ -212,6 +212,34 @@ def evaluate(
 
 
 @app.command()
+def decay(
+    config: Config,
+    judgements: Judged,
+    mix: Mix = "",
+    windows: Annotated[int, typer.Option(min=2, help="Windows to train on, each as many queries.")] = 5,
+    overlap: Annotated[float, typer.Option(help="Share of a window that the next holds too.")] = 0.5,
+    tested: Annotated[float, typer.Option(help="Share of the queries, the newest, to measure on.")] = 0.2,
+    tolerance: Annotated[float, typer.Option(help="NDCG that may be lost.")] = 0.01,
+    recipe: Annotated[Path | None, typer.Option(help="YAML with parameters of the training.")] = None,
+    target: Annotated[str, typer.Option(help="A running Mixer to ask; one is started where not given.")] = "",
+) -> None:
+    """Train on older and older judgements; show NDCG by age, and the greatest age that a model should reach."""
+    from models import work
+    from models.decay import Windows
+
+    job, how = _job(config, mix, judgements, "open", target), _recipe(recipe)
+    try:
+        parted = Windows(number=windows, overlap=overlap, tested=tested, tolerance=tolerance)
+        for part in asyncio.run(work.decay(job, how, parted, errors)):
+            console.print(part)
+    except ValidationError as error:
+        lines = [f"--{fault.path}: {fault.message}" for fault in describe(error)]
+        raise _failure("\n".join(lines)) from error
+    except (MixerError, ValueError, OSError, IndexFault) as error:
+        raise _failure(str(error)) from error
+
+
+@app.command()
 def check_config(config: Config) -> None:
     """Check a settings file and the models it names; every fault is listed, with its line."""
     loaded = _settings(config)

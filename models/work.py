@@ -21,6 +21,7 @@ from mixer.server import running
 from mixer.settings import MixSettings, Settings
 from mixer.slices import Slices
 from models import card, evaluation, slicing, training
+from models import decay as aging
 from models.collection import Asking, Listing, Pool, collect
 from models.judgements import Judged, Judgements, Split
 
@@ -84,6 +85,21 @@ async def evaluate(job: Job, split: Split | Literal["all"], console: Console) ->
     return [
         part for pool, listed in pools.items() for part in report(listed, f"{split}, {pool} pool", slices)
     ]
+
+
+async def decay(
+    job: Job, recipe: training.Recipe, windows: aging.Windows, console: Console
+) -> list[RenderableType]:
+    """A table for people: NDCG by the age of what was learned from, and the recommended greatest age.
+
+    Raises: MixerError where a query fails; ValueError where the judgements are not dated, or too few.
+    """
+    async with answering(job, with_model=False) as target:
+        taken = await listings(job, target, job.judgements.queries, "asking", console)
+    with _progress(console) as progress:
+        bar = progress.add_task("training", total=windows.number)
+        step: Callable[[], None] = lambda: progress.advance(bar)  # noqa: E731
+        return aging.report(aging.measure(taken, job.rules.features, recipe, windows, step))
 
 
 def report(listed: Sequence[Listing], title: str, slices: Slices | None = None) -> list[RenderableType]:

@@ -646,3 +646,25 @@ def test_serve_ends_clean(served: Served) -> None:
     calls = [line for line in served.lines if line["event"] == "call"]
     assert {line.get("mixer.mix") for line in calls} >= {"default", "both", "learned"}
     assert [line["event"] for line in served.lines].count("draining") == 1
+
+
+def test_decay_shows_ndcg_by_age(folder: Path, tmp_path: Path) -> None:
+    """A row a window, oldest last, from dated judgements; without dates the command says that there are none."""
+    dated = [judged(n).model_copy(update={"day": f"2024-0{n // 12 + 1}-{n % 12 + 1:02}"}) for n in range(60)]
+    judgements.write(tmp_path / "dated.jsonl", dated)
+    options = ("--recipe", folder / "recipe.yaml", "--windows", 3)
+    told = said(run("decay", "-c", folder / "mixer.yaml", "-j", tmp_path / "dated.jsonl", *options))
+    assert "12 queries from 2024-05-01 to 2024-05-12" in told
+    assert [
+        line.split("│")[2].strip()[-10:] for line in told.splitlines() if "2024" in line and "│" in line
+    ] == [
+        "2024-04-12",
+        "2024-03-12",
+        "2024-02-12",
+    ]
+    assert "a model may be" in told
+    undated = run("decay", "-c", folder / "mixer.yaml", "-j", folder / "judged.jsonl", *options)
+    assert undated.exit_code == 1
+    assert "60 of 60 judged queries have no `day`" in undated.stderr
+    wrong = run("decay", "-c", folder / "mixer.yaml", "-j", folder / "judged.jsonl", "--overlap", 1.5)
+    assert "--overlap: Input should be less than 1" in fault(wrong)
