@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from mixer.schema import Feature
 
 MANIFEST, MODEL, GOLDEN, CARD = "manifest.json", "model.txt", "golden.json", "card.md"
+JUDGED = "judged.npz"
+"""Judged listings that the model did not learn from, to measure it and its successors by."""
 
 
 class Record(BaseModel):
@@ -87,6 +89,8 @@ class Manifest(Record):
     scorer: str = ""
     """Who could score the golden queries when it was trained: `forest`, or `lightgbm:` and why; empty where it was not
     asked. Who scores is found out at every load."""
+    judged_sha256: str = ""
+    """Of the judged listings beside the model; empty where there are none. Serving does not read them."""
 
     @model_validator(mode="after")
     def _tells_of_every_feature(self) -> Manifest:
