@@ -41,6 +41,11 @@ class Judged(BaseModel):
         return int.from_bytes(digest[:8], "big") % folds
 
     @property
+    def digest(self) -> str:
+        """Orders queries as if at random, but the same each time."""
+        return hashlib.sha256(f"{self.need}\n{self.query}".encode()).hexdigest()
+
+    @property
     def assigned(self) -> Split:
         """The split it belongs to: its own, or 70, 10 and 20 % by need."""
         if self.split:

@@ -23,6 +23,7 @@ from mixer import text as text_code
 from mixer import words as word_code
 from mixer.manifest import (
     GOLDEN,
+    JUDGED,
     MANIFEST,
     MODEL,
     Golden,
@@ -35,7 +36,7 @@ from mixer.manifest import (
 )
 from mixer.model import forest_of, raw_scores, scorer_name
 from mixer.schema import Feature, schema_hash
-from models import evaluation
+from models import evaluation, listings
 from models.collection import Listing, Pool
 from models.judgements import Judgements, counts, window
 
@@ -188,14 +189,26 @@ def _dataset(
 
 
 def write(
-    trained: Trained, name: str, features: Sequence[Feature], judgements: Judgements, folder: Path
+    trained: Trained,
+    name: str,
+    features: Sequence[Feature],
+    judgements: Judgements,
+    folder: Path,
+    held_out: Sequence[Listing] = (),
 ) -> Manifest:
-    """Write model.txt, golden.json and manifest.json into a new folder. Raises: FileExistsError."""
+    """Write model.txt, golden.json and manifest.json into a new folder. Raises: FileExistsError.
+
+    Beside them judged.npz, a sample of the listings that were held out of training, by which the gate measures; of
+    those that stopped it where none were.
+    """
     folder.mkdir(parents=True)
     trained.booster.save_model(str(folder / MODEL), num_iteration=trained.booster.best_iteration)
     booster = lightgbm.Booster(model_file=str(folder / MODEL))
     golden = Golden(queries=tuple(_golden(listing, booster) for listing in trained.valid[:_GOLDEN_QUERIES]))
     (folder / GOLDEN).write_text(golden.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    kept, split = (held_out, "test") if listings.sample(held_out) else (trained.valid, "valid")
+    if listings.sample(kept):
+        listings.write(folder / JUDGED, kept, features, split)
     manifest = _manifest(trained, booster, name, features, judgements, folder)
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return manifest
@@ -244,6 +257,7 @@ def _manifest(
         code_version=_code_version(),
         libraries={library: version(library) for library in ("lightgbm", "numpy", "mixer")},
         scorer=scorer_name(forest_of(folder, len(features), booster)),
+        judged_sha256=sha256_of(folder / JUDGED) if (folder / JUDGED).exists() else "",
     )
 
 

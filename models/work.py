@@ -24,6 +24,7 @@ from models import card, evaluation, slicing, training
 from models import decay as aging
 from models.collection import Asking, Listing, Pool, collect
 from models.judgements import Judged, Judgements, Split
+from models.listings import QUERIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +52,26 @@ async def train(job: Job, name: str, recipe: training.Recipe, folder: Path, cons
     async with answering(job, with_model=False) as target:
         learned = await listings(job, target, job.judgements.of("train"), "train", console)
         held = await listings(job, target, job.judgements.of("valid"), "valid", console)
+        held_out = await listings(job, target, _few(job.judgements.of("test")), "test", console)
     with console.status("training"):
         trained = training.fit(learned, held, job.rules.features, recipe)
-    return publish(trained, name, job, folder)
+    return publish(trained, name, job, folder, held_out)
 
 
-def publish(trained: training.Trained, name: str, job: Job, folder: Path) -> Manifest:
+def _few(queries: Sequence[Judged]) -> Sequence[Judged]:
+    """As many as are kept beside the model, the same ones each time."""
+    return sorted(queries, key=lambda judged: judged.digest)[:QUERIES]
+
+
+def publish(
+    trained: training.Trained, name: str, job: Job, folder: Path, held_out: Sequence[Listing] = ()
+) -> Manifest:
     """Write a trained model and its card where nothing half-written is ever seen."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         made = scratch / folder.name
-        manifest = training.write(trained, name, job.rules.features, job.judgements, made)
+        manifest = training.write(trained, name, job.rules.features, job.judgements, made, held_out)
         card.write(manifest, made)
         swap(made, folder, scratch / "before")
     finally:
