@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from backends import open_backend
 from backends.base import Backend
-from mixer import gather, model
+from mixer import gather, model, sources
 from mixer.arrange import Arrange
 from mixer.cursor import CursorSigner
 from mixer.describe import Redactor, describers
@@ -115,7 +115,7 @@ def _load(mix: MixSettings, settings: Settings) -> Loaded:
     if not mix.model:
         return None
     try:
-        return model.load(settings.models[mix.model].path, mix.features)
+        return sources.load(settings.models[mix.model], mix.features)
     except model.ModelRefused as refusal:
         return refusal
 

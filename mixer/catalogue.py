@@ -30,7 +30,7 @@ LABELS = {
     "what": "what a backend says of itself: index, schema, server",
     "outcome": "outcomes of a backend: ok, timeout, error, refused, cancelled, skipped",
     "reason": "reasons listed in code",
-    "check": "checks of a model: manifest, checksum, schema, test_load, golden",
+    "check": "checks of a model: registry, manifest, checksum, schema, test_load, golden",
     "feature": "declared features",
     "slice": "declared slices",
     "value": "declared values of a slice, and other, none, all, without",

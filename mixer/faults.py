@@ -30,7 +30,9 @@ def describe(error: ValidationError) -> Iterator[Fault]:
         message = (
             "unknown key" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
         )
-        yield Fault(".".join(str(part) for part in item["loc"]) or "(file)", message)
+        # What stands in brackets names a form of settings, no key of the file.
+        parts = [str(part) for part in item["loc"] if not str(part).startswith("(")]
+        yield Fault(".".join(parts) or "(file)", message)
 
 
 def line_of(root: yaml.Node | None, path: str) -> int:

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 class ModelRefused(Exception):
-    """A model folder that failed a check; `check` is one of manifest, checksum, schema, test_load, golden."""
+    """A model folder that failed a check; `check` is one of registry, manifest, checksum, schema, test_load, golden."""
 
     def __init__(self, check: str, message: str, ref: ModelRef | None = None) -> None:
         """`ref` where the manifest could be read."""

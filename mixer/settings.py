@@ -13,10 +13,12 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     PositiveFloat,
     PositiveInt,
     SecretStr,
+    Tag,
     ValidationError,
     ValidationInfo,
     model_validator,
@@ -38,6 +40,15 @@ def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
     """A relative path starts at the settings file's folder."""
     folder: Path = (info.context or {}).get("folder", Path())
     return folder / path
+
+
+def _url_beside_the_file(url: str, info: ValidationInfo) -> str:
+    """A URL as it is; a path as any other path."""
+    return url if "://" in url or "::" in url else str(_beside_the_file(Path(url), info))
+
+
+def _beside_the_file_if_any(path: Path | None, info: ValidationInfo) -> Path | None:
+    return _beside_the_file(path, info) if path else None
 
 
 class ServerSettings(Frozen):
@@ -84,10 +95,34 @@ class TelemetrySettings(Frozen):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-class ModelSettings(Frozen):
+class FolderModelSettings(Frozen):
     """A model folder: manifest.json, model.txt, golden.json."""
 
     path: Annotated[Path, AfterValidator(_beside_the_file)]
+
+
+class RegistryModelSettings(Frozen):
+    """What a registry says is current of a model; see `mixer models`."""
+
+    registry: Annotated[str, Field(min_length=1), AfterValidator(_url_beside_the_file)]
+    """A folder, or any URL that fsspec can open: s3://…, gs://…"""
+    name: Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$")]
+    poll_s: PositiveFloat = 2.0
+    """How often to look for a change."""
+    cache: Annotated[Path | None, AfterValidator(_beside_the_file_if_any)] = None
+    """Where versions are kept on this machine; a folder of this user's for temporary files where not given."""
+
+
+def _kind_of_model(raw: Any) -> str:
+    keys = raw if isinstance(raw, dict) else getattr(raw, "__dict__", {})
+    return "(registry)" if "registry" in keys else "(folder)"
+
+
+ModelSettings = Annotated[
+    Annotated[FolderModelSettings, Tag("(folder)")] | Annotated[RegistryModelSettings, Tag("(registry)")],
+    Discriminator(_kind_of_model),
+]
+"""A tag in brackets is no part of the file: a fault's path leaves it out."""
 
 
 class ScoreBounds(Frozen):

@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from mixer import settings
-from mixer.settings import Secrets, Settings, SettingsError
+from mixer.settings import FolderModelSettings, Secrets, Settings, SettingsError
 
 SOUND = """
 backends:
@@ -209,9 +209,9 @@ def test_paths_start_at_the_file_s_folder(tmp_path: Path) -> None:
     """A relative path in the file is beside the file, wherever the server is started; an absolute one stays."""
     file = tmp_path / "mixer.yaml"
     file.write_text(SOUND, encoding="utf-8")
-    assert settings.load(file).models["forest"].path == tmp_path / "models/forest"
+    assert settings.load(file).models["forest"] == FolderModelSettings(path=tmp_path / "models/forest")
     file.write_text(SOUND.replace("models/forest", "/srv/forest"), encoding="utf-8")
-    assert settings.load(file).models["forest"].path == Path("/srv/forest")
+    assert settings.load(file).models["forest"] == FolderModelSettings(path=Path("/srv/forest"))
 
 
 def test_a_file_s_faults_name_the_file(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from mixer.manifest import MODEL as MODEL_FILE
 from mixer.manifest import sha256_of
 from mixer.model import read_manifest
 from mixer.schema import schema_hash
+from mixer.settings import FolderModelSettings
 
 HERE = Path(show.__file__).parent
 
@@ -62,7 +63,7 @@ def test_three_indexes_and_settings(stage: Stage) -> None:
     for name, kind in BACKENDS.items():
         assert open_manifest(stage.index(name), kind).count == 50
     loaded = settings.load(stage.settings)
-    assert loaded.models["stdlib"].path == MODEL
+    assert loaded.models["stdlib"] == FolderModelSettings(path=MODEL)
     assert set(loaded.mixes["default"].backends) == set(loaded.backends) == set(BACKENDS)
 
 
@@ -123,7 +124,7 @@ def test_any_port_can_be_served_on(again: Path, console: Console, port: int) -> 
 def test_any_model_folder(again: Path, console: Console, tmp_path: Path, name: str) -> None:
     """The model's path stands in the settings as it is, whatever characters it has."""
     show.prepare(again, free_port(), console, tmp_path / name)
-    assert settings.load(again / "mixer.yaml").models["stdlib"].path == tmp_path / name
+    assert settings.load(again / "mixer.yaml").models["stdlib"] == FolderModelSettings(path=tmp_path / name)
 
 
 def test_documents_that_cannot_be_indexed(
