@@ -19,7 +19,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from backends import build
 from backends.index import IndexFault
-from mixer import arguments, cli_drift, settings, terminal
+from mixer import arguments, cli_drift, cli_models, settings, terminal
 from mixer.client import MixerClient, MixerError
 from mixer.faults import describe
 from mixer.settings import MixSettings, Settings, SettingsError
@@ -35,9 +35,12 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="A re-ranking mixer for search.\n\n"
     "The way: [bold]index[/] documents, [bold]check-config[/] a settings file, [bold]serve[/] it, "
-    "[bold]search[/] it, [bold]train[/] a model from judged queries, [bold]evaluate[/] it. "
+    "[bold]search[/] it, [bold]train[/] a model from judged queries, [bold]evaluate[/] it, "
+    "[bold]models[/] publishes it, promotes it through a gate, and rolls it back. "
     "[bold]demo[/] does all of it on the documentation of Python's standard library.",
 )
+
+app.add_typer(cli_models.app, name="models")
 
 console = Console()
 errors = Console(stderr=True)
@@ -301,12 +304,12 @@ def _with_workers(loaded: Settings, workers: int) -> Settings:
 
 def _refused(mix: MixSettings, loaded: Settings) -> str:
     """Why the mix's model cannot be used; empty where it can."""
-    from mixer import model
+    from mixer import model, sources
 
     if not mix.model:
         return ""
     try:
-        model.load(loaded.models[mix.model].path, mix.features)
+        sources.load(loaded.models[mix.model], mix.features)
     except model.ModelRefused as refusal:
         return f"{refusal.check} check: {refusal}"
     return ""
