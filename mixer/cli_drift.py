@@ -51,11 +51,11 @@ def rules(
 
 def _manifests(loaded: Settings) -> dict[str, Manifest | None]:
     """The manifest of every mix's model, None where it has none."""
-    from mixer import model
+    from mixer import model, sources
 
     try:
         return {
-            name: model.read_manifest(loaded.models[mix.model].path) if mix.model else None
+            name: model.read_manifest(sources.folder_of(loaded.models[mix.model])) if mix.model else None
             for name, mix in loaded.mixes.items()
         }
     except model.ModelRefused as refusal:
