@@ -6,7 +6,8 @@ import asyncio
 import logging
 import secrets as random
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
@@ -26,6 +27,9 @@ from mixer.plan import MakePlan
 from mixer.rank import RankByFusion, RankByModel
 from mixer.settings import MixSettings, Secrets, Settings
 from mixer.values import Answer, Request
+
+if TYPE_CHECKING:
+    from mixer.feature_log import FeatureLog
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +51,7 @@ class App:
     metrics: Metrics
     backends: Mapping[str, Backend]
     mixes: Mapping[str, Mix] = field(default_factory=dict)
+    feature_log: FeatureLog | None = None
 
     @property
     def faults(self) -> dict[str, str]:
@@ -54,8 +59,10 @@ class App:
         return {name: mix.fault for name, mix in self.mixes.items() if mix.fault}
 
     async def close(self) -> None:
-        """Close every backend."""
+        """Close every backend, and write the rest of the feature log."""
         await asyncio.gather(*(backend.close() for backend in self.backends.values()))
+        if self.feature_log:
+            await asyncio.to_thread(self.feature_log.close)
 
 
 async def build(
@@ -66,8 +73,8 @@ async def build(
 ) -> App:
     """Open the backends and load the models; `backends` stand in for those of the settings, by name.
 
-    Raises: OSError or ValueError where an embedded backend's index cannot be opened. A model that fails a check
-    raises nothing: its mix says so.
+    Raises: OSError or ValueError where an embedded backend's index or the feature log cannot be opened. A model that
+    fails a check raises nothing: its mix says so.
     """
     await asyncio.to_thread(gather.warm)
     secrets, metrics = secrets or Secrets.from_environment(), metrics or Metrics()
@@ -76,12 +83,16 @@ async def build(
         name: stand_ins[name] if name in stand_ins else open_backend(declared)
         for name, declared in settings.backends.items()
     }
-    signer, redactor = CursorSigner(_key(secrets.cursor_key)), _redactor(settings, secrets)
+    signer, redaction_key = CursorSigner(_key(secrets.cursor_key)), _key(secrets.redaction_key)
+    redactor = Redactor(settings.telemetry.query, redaction_key)
     mixes = {
         name: await _mix(name, mix, settings, metrics, opened, signer, redactor)
         for name, mix in settings.mixes.items()
     }
-    return App(settings, metrics, opened, mixes)
+    feature_log = _feature_log(settings, secrets, metrics, redaction_key)
+    if feature_log:
+        mixes = {name: replace(mix, search=feature_log.search(mix.search)) for name, mix in mixes.items()}
+    return App(settings, metrics, opened, mixes, feature_log)
 
 
 async def _mix(
@@ -148,8 +159,14 @@ def _ranker(mix: MixSettings, loaded: Loaded, observer: MixObserver) -> RankByMo
     return RankByModel(loaded)
 
 
-def _redactor(settings: Settings, secrets: Secrets) -> Redactor:
-    return Redactor(settings.telemetry.query, _key(secrets.redaction_key))
+def _feature_log(
+    settings: Settings, secrets: Secrets, metrics: Metrics, redaction_key: bytes
+) -> FeatureLog | None:
+    if settings.feature_log is None:
+        return None
+    from mixer.feature_log import open_log  # and with it Arrow, which takes a while
+
+    return open_log(settings.feature_log, settings, secrets, metrics, redaction_key)
 
 
 def _key(secret: SecretStr | None) -> bytes:

@@ -38,6 +38,7 @@ LABELS = {
     "model": "configured models",
     "version": "versions of the loaded models",
     "sha256": "hashes of the loaded models",
+    "sink": "kinds of sinks: parquet, otlp, kafka",
     "scorer": "what evaluates a model: forest, lightgbm",
 }
 """Every label and what bounds its values; never a query, a document, a user or a trace."""
@@ -204,6 +205,14 @@ WORKERS = Metric("mixer_workers", Kind.GAUGE, "Processes of this server that are
 WORKER_RESTARTS = Metric(
     "mixer_worker_restarts_total", Kind.COUNTER, "Workers started again, by why they ended.", ("reason",)
 )
+FEATURE_LOG_ROWS = Metric(
+    "mixer_feature_log_rows_total", Kind.COUNTER, "Rows of the feature log handed to a sink.", ("sink",)
+)
+FEATURE_LOG_DROPPED = Metric(
+    "mixer_feature_log_dropped_total", Kind.COUNTER, "Rows of the feature log lost, by reason.", ("reason",)
+)
+FEATURE_LOG_QUEUE = Metric("mixer_feature_log_queue", Kind.GAUGE, "Answers waiting to be logged.")
+FEATURE_LOG_FILES = Metric("mixer_feature_log_files_total", Kind.COUNTER, "Files of the feature log written.")
 
 METRICS = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 

@@ -47,12 +47,18 @@ class Redactor:
     def query(self, text: str) -> Attributes:
         """The attributes that stand for a query."""
         attributes: Attributes = {"mixer.query.chars": len(text)}
-        if self._mode == "raw":
-            attributes["mixer.query.raw"] = text
-        elif self._mode == "hash":
-            digest = hmac.digest(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256)
-            attributes["mixer.query.hash"] = digest.hex()[:16]
+        shown = self.shown(text)
+        if shown is not None:
+            attributes[f"mixer.query.{self._mode}"] = shown
         return attributes
+
+    def shown(self, text: str) -> str | None:
+        """The query itself, its hash, or None."""
+        if self._mode == "drop":
+            return None
+        if self._mode == "raw":
+            return text
+        return hmac.digest(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hex()[:16]
 
 
 def of_request(request: Request, redactor: Redactor) -> Attributes:

@@ -202,6 +202,65 @@ class MixSettings(Frozen):
     """Parts of the traffic that metrics tell of apart."""
 
 
+class ParquetSinkSettings(Frozen):
+    """Files of a local folder, by the hour: `date=YYYY-MM-DD/hour=HH/<uuid>.parquet`."""
+
+    kind: Literal["parquet"]
+    folder: Annotated[Path, AfterValidator(_beside_the_file)]
+    file_rows: PositiveInt = 10_000
+    file_s: PositiveFloat = 60.0
+    """Time after which a file ends, and its rows can be read."""
+    file_bytes: PositiveInt = 64 << 20
+    """Of rows, before they are packed."""
+
+
+class OtlpSinkSettings(Frozen):
+    """A log record a row, its body JSON; where it goes is set by the standard OTEL_* variables."""
+
+    kind: Literal["otlp"]
+
+
+class KafkaSinkSettings(Frozen):
+    """A message a row, its key the query id and its value JSON; needs the extra `kafka`."""
+
+    kind: Literal["kafka"]
+    servers: Annotated[str, Field(min_length=1)]
+    """`host:port`, comma-separated."""
+    topic: Annotated[str, Field(min_length=1)]
+    options: dict[str, str | int | float | bool] = {}
+    """Of librdkafka, by its own names."""
+
+
+class FeatureLogSettings(Frozen):
+    """What was served, and from what: a row a request, written beside the request path."""
+
+    share: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Of the requests, by a hash of the query id."""
+    queue: PositiveInt = 1024
+    """Answers that wait to be written, each held in memory whole; those beyond are dropped and counted."""
+    query: Literal["raw", "hash", "drop"] = "hash"
+    """How the user's words are kept. Facts about a user in the context, and features made of them, always are."""
+    inputs: bool = False
+    """Also log the document fields that features are made from, so that they can be made again."""
+    drain_s: PositiveFloat = 5.0
+    """How long writing may go on at the end."""
+    sinks: Annotated[
+        tuple[
+            Annotated[
+                ParquetSinkSettings | OtlpSinkSettings | KafkaSinkSettings, Field(discriminator="kind")
+            ],
+            ...,
+        ],
+        Field(min_length=1),
+    ]
+
+    @model_validator(mode="after")
+    def _can_be_made_again(self) -> FeatureLogSettings:
+        if self.inputs and self.query != "raw":
+            raise ValueError("inputs are of no use without the query: set query to raw")
+        return self
+
+
 class Settings(Frozen):
     """The whole file."""
 
@@ -211,6 +270,7 @@ class Settings(Frozen):
     backends: Annotated[dict[str, BackendSettings], Field(min_length=1)]
     models: dict[str, ModelSettings] = {}
     mixes: Annotated[dict[str, MixSettings], Field(min_length=1)]
+    feature_log: FeatureLogSettings | None = None
 
 
 class Secrets(Frozen):
@@ -220,14 +280,17 @@ class Secrets(Frozen):
     """Signs cursors; the same on all replicas. None makes one for this server alone."""
     redaction_key: SecretStr | None = None
     """Keys the hash that stands for a query in telemetry."""
+    kafka_password: SecretStr | None = None
+    """Of the Kafka sink, as librdkafka's sasl.password."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Secrets:
-        """Read MIXER_CURSOR_KEY and MIXER_REDACTION_KEY; an empty one is as good as none."""
+        """Read MIXER_CURSOR_KEY, MIXER_REDACTION_KEY, MIXER_KAFKA_PASSWORD; an empty one is as good as none."""
         return cls.model_validate(
             {
                 "cursor_key": environment.get("MIXER_CURSOR_KEY") or None,
                 "redaction_key": environment.get("MIXER_REDACTION_KEY") or None,
+                "kafka_password": environment.get("MIXER_KAFKA_PASSWORD") or None,
             }
         )
 

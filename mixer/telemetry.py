@@ -59,11 +59,15 @@ def start(service_name: str, metrics: Metrics, exporter: SpanExporter | None = N
     exporter = exporter or _exporter(os.environ)
     if exporter is None:
         return Telemetry()
-    ours = Resource.create({"service.name": service_name, "service.version": version("mixer")})
-    resource = ours.merge(OTELResourceDetector().detect())
-    provider = Provider(CountedBatches(exporter, metrics), resource)
+    provider = Provider(CountedBatches(exporter, metrics), resource_of(service_name))
     trace.set_tracer_provider(provider)
     return Telemetry(provider)
+
+
+def resource_of(service_name: str) -> Resource:
+    """What telemetry says of this process; the environment has the last word."""
+    ours = Resource.create({"service.name": service_name, "service.version": version("mixer")})
+    return ours.merge(OTELResourceDetector().detect())
 
 
 def _exporter(environment: Mapping[str, str]) -> SpanExporter | None:

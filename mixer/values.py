@@ -191,6 +191,10 @@ class Answer:
     features: Features
     scores: Scores
     page: Page
+    arm: str = ""
+    """Of the mix's experiment; empty where the request is in none."""
+    propensities: FloatColumn | None = None
+    """(n,): how probable it was that each row came to stand where it stands; None where chance had no part."""
 
     @property
     def degraded_reasons(self) -> tuple[str, ...]:

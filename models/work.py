@@ -168,6 +168,7 @@ def for_work(settings: Settings, mix: str, with_model: bool) -> Settings:
                 update={"listen": "127.0.0.1:0", "admin_listen": "", "default_mix": mix, "drain_s": 1.0}
             ),
             "limits": settings.limits.model_copy(update={"page_size": asked}),
+            "feature_log": None,
             "mixes": {mix: rules.model_copy(update={"backends": patient, "model": model})},
         }
     )
