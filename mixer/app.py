@@ -30,6 +30,7 @@ from mixer.values import Answer, Request
 
 if TYPE_CHECKING:
     from mixer.feature_log import FeatureLog
+    from mixer.feedback import Feedback
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class App:
     backends: Mapping[str, Backend]
     mixes: Mapping[str, Mix] = field(default_factory=dict)
     feature_log: FeatureLog | None = None
+    feedback: Feedback | None = None
 
     @property
     def faults(self) -> dict[str, str]:
@@ -59,7 +61,9 @@ class App:
         return {name: mix.fault for name, mix in self.mixes.items() if mix.fault}
 
     async def close(self) -> None:
-        """Close every backend, and write the rest of the feature log."""
+        """Close every backend, and write what waits of the events and the feature log."""
+        if self.feedback:
+            await self.feedback.close()
         await asyncio.gather(*(backend.close() for backend in self.backends.values()))
         if self.feature_log:
             await asyncio.to_thread(self.feature_log.close)
@@ -73,7 +77,8 @@ async def build(
 ) -> App:
     """Open the backends and load the models; `backends` stand in for those of the settings, by name.
 
-    Raises: OSError or ValueError where an embedded backend's index or the feature log cannot be opened. A model that
+    Raises: OSError or ValueError where an embedded backend's index, the feature log or the event log cannot be
+    opened. A model that
     fails a check raises nothing: its mix says so.
     """
     await asyncio.to_thread(gather.warm)
@@ -92,7 +97,8 @@ async def build(
     feature_log = _feature_log(settings, secrets, metrics, redaction_key)
     if feature_log:
         mixes = {name: replace(mix, search=feature_log.search(mix.search)) for name, mix in mixes.items()}
-    return App(settings, metrics, opened, mixes, feature_log)
+    feedback = await _feedback(settings, metrics)
+    return App(settings, metrics, opened, mixes, feature_log, feedback)
 
 
 async def _mix(
@@ -117,6 +123,15 @@ async def _mix(
     )
     ready = not isinstance(loaded, model.ModelRefused) or mix.without_model == "serve_fused"
     return Mix(mix, observer.search(pipeline.search), "" if ready else str(loaded))
+
+
+async def _feedback(settings: Settings, metrics: Metrics) -> Feedback | None:
+    if settings.feedback is None:
+        return None
+    from mixer.event_log import EventLog
+    from mixer.feedback import Feedback
+
+    return Feedback(settings.feedback, await EventLog.open(settings.feedback), metrics)
 
 
 Loaded = model.LightGbmModel | model.ModelRefused | None

@@ -28,7 +28,8 @@ LABELS = {
     "error": "classes of request errors, cancelled, or unexpected",
     "backend": "configured backends",
     "what": "what a backend says of itself: index, schema, server",
-    "outcome": "outcomes of a backend: ok, timeout, error, refused, cancelled, skipped",
+    "outcome": "outcomes of a backend: ok, timeout, error, refused, cancelled, skipped; of an event: accepted, "
+    "duplicate, late, unknown",
     "reason": "reasons listed in code",
     "check": "checks of a model: registry, manifest, checksum, schema, test_load, golden",
     "feature": "declared features",
@@ -40,6 +41,7 @@ LABELS = {
     "sha256": "hashes of the loaded models",
     "sink": "kinds of sinks: parquet, otlp, kafka",
     "scorer": "what evaluates a model: forest, lightgbm",
+    "kind": "kinds of events: impression, click, conversion",
 }
 """Every label and what bounds its values; never a query, a document, a user or a trace."""
 
@@ -213,6 +215,12 @@ FEATURE_LOG_DROPPED = Metric(
 )
 FEATURE_LOG_QUEUE = Metric("mixer_feature_log_queue", Kind.GAUGE, "Answers waiting to be logged.")
 FEATURE_LOG_FILES = Metric("mixer_feature_log_files_total", Kind.COUNTER, "Files of the feature log written.")
+FEEDBACK_EVENTS = Metric(
+    "mixer_feedback_events_total",
+    Kind.COUNTER,
+    "Events sent, by what this process knows of their searches; duplicates are left out of the log.",
+    ("kind", "outcome"),
+)
 
 METRICS = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 
@@ -228,6 +236,7 @@ class Attribute:
 
 
 _ROOT, _RETRIEVE, _RANK, _STAGES, _RPCS = "root", "retrieve", "rank", "stages", "rpc"
+_FEEDBACK = "feedback"
 
 ATTRIBUTES = (
     Attribute("rpc.system.name", "string", _RPCS, "Always grpc."),
@@ -282,10 +291,13 @@ ATTRIBUTES = (
     Attribute("mixer.top.sources", "string[]", _RANK, "The backends that returned each."),
     Attribute("mixer.top.feature.*", "double[]", _RANK, "Their values of one of the weightiest features."),
     Attribute("mixer.pinned", "int", "arrange", "Hits put first by a rule."),
+    Attribute("mixer.feedback.events", "int", _FEEDBACK, "Events sent."),
+    Attribute("mixer.feedback.duplicates", "int", _FEEDBACK, "Those of them that were taken before."),
 )
 
 SPANS = {
     "mixer.v1.MixerService/Search": "The root: one call of Search.",
+    "mixer.v1.MixerService/Feedback": "One call of Feedback.",
     "backends.v1.BackendService/Retrieve": "A backend's own span, where it serves by gRPC.",
     "plan": "Whom to ask what, for how long.",
     "fan_out": "All backends at once.",

@@ -5,22 +5,25 @@ with MixerClient("localhost:50051") as mixer:
     for hit in result.hits:
         print(hit.rank, hit.id, hit.score)
     recent = mixer.search("csv", filters=[Filter("kind", Equals("function")), Filter("uses", Range(min=10))])
+    mixer.feedback([Event(result.query_id, EventKind.CLICK, result.hits[0].id, position=1)])
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from opentelemetry import propagate
 
 from backends.base import Equals, Filter, Range, Terms
 from mixer.errors import Violation
+from mixer.events import Event, EventKind, EventOutcome
 from mixer.results import BackendReport, Hit, SearchResult, Source, result_from
 from protos.mixer.v1 import mixer_pb2 as pb
 from protos.mixer.v1 import mixer_pb2_grpc as rpc
@@ -29,6 +32,9 @@ __all__ = [
     "AsyncMixerClient",
     "BackendReport",
     "Equals",
+    "Event",
+    "EventKind",
+    "EventOutcome",
     "Filter",
     "Hit",
     "MixerClient",
@@ -44,7 +50,7 @@ _MESSAGE_BYTES = 64 * 1024 * 1024
 
 
 class MixerError(Exception):
-    """A search that got a status instead of an answer."""
+    """A call that got a status instead of an answer."""
 
     def __init__(self, code: grpc.StatusCode, message: str, violations: Sequence[Violation] = ()) -> None:
         """`violations` name each wrong field and its mend."""
@@ -120,6 +126,11 @@ def search_request(
     )
 
 
+def feedback_request(events: Iterable[Event]) -> pb.FeedbackRequest:
+    """The message for events."""
+    return pb.FeedbackRequest(events=map(_event, events))
+
+
 class MixerClient:
     """Calls Mixer and waits; safe to share between threads."""
 
@@ -139,6 +150,18 @@ class MixerClient:
         try:
             return result_from(
                 self._stub.Search(message, timeout=timeout_s or self._timeout_s, metadata=_trace())
+            )
+        except grpc.RpcError as error:
+            raise MixerError.of(error) from error
+
+    def feedback(
+        self, events: Iterable[Event], *, timeout_s: float | None = None
+    ) -> tuple[EventOutcome, ...]:
+        """What became of each event, now that it is on disk; the same events may be sent again. Raises: MixerError."""
+        message = feedback_request(events)
+        try:
+            return _outcomes(
+                self._stub.Feedback(message, timeout=timeout_s or self._timeout_s, metadata=_trace())
             )
         except grpc.RpcError as error:
             raise MixerError.of(error) from error
@@ -176,6 +199,18 @@ class AsyncMixerClient:
         except grpc.RpcError as error:
             raise MixerError.of(error) from error
 
+    async def feedback(
+        self, events: Iterable[Event], *, timeout_s: float | None = None
+    ) -> tuple[EventOutcome, ...]:
+        """What became of each event; see MixerClient.feedback."""
+        message = feedback_request(events)
+        try:
+            return _outcomes(
+                await self._stub.Feedback(message, timeout=timeout_s or self._timeout_s, metadata=_trace())
+            )
+        except grpc.RpcError as error:
+            raise MixerError.of(error) from error
+
     async def close(self) -> None:
         """Close the connection."""
         await self._channel.close()
@@ -207,3 +242,21 @@ def _filter(item: Filter) -> pb.Filter:
     if isinstance(condition, Range):
         return pb.Filter(field=item.field, range=pb.Range(min=condition.min, max=condition.max))
     return pb.Filter(field=item.field, terms=pb.Terms(values=map(_value, condition.values)))
+
+
+def _event(event: Event) -> pb.Event:
+    whole_s = int(event.happened_s)
+    return pb.Event(
+        event_id=event.event_id,
+        query_id=event.query_id,
+        kind=f"EVENT_KIND_{event.kind.name}",
+        id=event.id,
+        position=event.position,
+        time=Timestamp(seconds=whole_s, nanos=int((event.happened_s - whole_s) * 1e9)),
+        value=event.value,
+    )
+
+
+def _outcomes(message: pb.FeedbackResponse) -> tuple[EventOutcome, ...]:
+    names = (pb.EventOutcome.Name(outcome) for outcome in message.outcomes)
+    return tuple(EventOutcome[name.removeprefix("EVENT_OUTCOME_")] for name in names)

@@ -5,11 +5,13 @@ RequestError
  |   +- InvalidRequest        INVALID_ARGUMENT      a field is wrong; names each field and the mend
  |   +- UnknownMix            NOT_FOUND
  |   +- StaleCursor           FAILED_PRECONDITION   the ranked list the cursor was cut from no longer exists
+ |   +- NoFeedback            UNIMPLEMENTED         this server takes no feedback
  +- ServerError              the caller may try again later
      +- Overloaded            RESOURCE_EXHAUSTED    too many calls at once
      +- DeadlineTooShort      DEADLINE_EXCEEDED     no time left to ask a backend
      +- AllBackendsFailed     UNAVAILABLE
      +- PageUnavailable       UNAVAILABLE           a backend the page before was made with is not answering
+     +- EventsNotWritten      UNAVAILABLE           the event log cannot be written
 """
 
 from __future__ import annotations
@@ -67,6 +69,12 @@ class StaleCursor(ClientError):
     status = grpc.StatusCode.FAILED_PRECONDITION
 
 
+class NoFeedback(ClientError):
+    """This server takes no feedback."""
+
+    status = grpc.StatusCode.UNIMPLEMENTED
+
+
 class Overloaded(ServerError):
     """More calls at once than the server takes."""
 
@@ -87,5 +95,11 @@ class AllBackendsFailed(ServerError):
 
 class PageUnavailable(ServerError):
     """A backend that the page before was made with is not answering now."""
+
+    status = grpc.StatusCode.UNAVAILABLE
+
+
+class EventsNotWritten(ServerError):
+    """The event log cannot be written: the events are not taken."""
 
     status = grpc.StatusCode.UNAVAILABLE

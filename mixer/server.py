@@ -8,20 +8,25 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from difflib import get_close_matches
-from time import perf_counter
+from time import perf_counter, time
+from typing import TYPE_CHECKING
 
 import grpc
 
 from backends.base import Backend
-from mixer import catalogue, telemetry, wire
+from mixer import catalogue, telemetry, wire, wire_events
 from mixer.app import App, Mix, build
-from mixer.errors import UnknownMix
+from mixer.errors import NoFeedback, UnknownMix
+from mixer.events import EventOutcome
 from mixer.metrics import Metrics
 from mixer.record import current
 from mixer.serving import Listening, Server, State, stop_signal
 from mixer.settings import Settings
 from protos.mixer.v1 import mixer_pb2 as pb
 from protos.mixer.v1 import mixer_pb2_grpc as rpc
+
+if TYPE_CHECKING:
+    from mixer.feedback import Feedback
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +36,11 @@ SERVICE = pb.DESCRIPTOR.services_by_name["MixerService"].full_name
 class MixerService(rpc.MixerServiceServicer):
     """mixer.v1.MixerService over the mixes of one app."""
 
-    def __init__(self, settings: Settings, mixes: Mapping[str, Mix]) -> None:
-        """Answers for these mixes."""
-        self._settings, self._mixes = settings, mixes
+    def __init__(
+        self, settings: Settings, mixes: Mapping[str, Mix], feedback: Feedback | None = None
+    ) -> None:
+        """Answers for these mixes; without `feedback` it takes none."""
+        self._settings, self._mixes, self._feedback = settings, mixes, feedback
 
     async def Search(  # noqa: N802
         self, message: pb.SearchRequest, context: grpc.aio.ServicerContext
@@ -48,7 +55,23 @@ class MixerService(rpc.MixerServiceServicer):
         left_s = self._settings.server.default_deadline_s if remaining_s is None else remaining_s
         request = wire.request_from(message, name, mix.settings, self._settings.limits, left_s)
         answer = await mix.search(request)
+        if self._feedback:
+            self._feedback.served(request.query_id, name)
         return wire.response_from(answer, mix.settings.fields, record.trace_id, perf_counter() - began_s)
+
+    async def Feedback(  # noqa: N802
+        self, message: pb.FeedbackRequest, context: grpc.aio.ServicerContext
+    ) -> pb.FeedbackResponse:
+        """Raises: RequestError, which an interceptor answers."""
+        if self._feedback is None:
+            raise NoFeedback("this server takes no feedback: its settings have no `feedback`")
+        events = wire_events.events_from(message, self._settings.limits, time())
+        outcomes = await self._feedback.take(events)
+        duplicates = outcomes.count(EventOutcome.DUPLICATE)
+        current().facts.update(
+            {"mixer.feedback.events": len(events), "mixer.feedback.duplicates": duplicates}
+        )
+        return wire_events.response_from(outcomes)
 
     def _mix(self, name: str) -> Mix:
         if name in self._mixes:
@@ -71,7 +94,7 @@ async def running(
     """
     app = await build(settings, metrics=metrics, backends=backends)
     server = Server(_listening(settings, shares_port), app.metrics, [SERVICE])
-    rpc.add_MixerServiceServicer_to_server(MixerService(settings, app.mixes), server.grpc)
+    rpc.add_MixerServiceServicer_to_server(MixerService(settings, app.mixes, app.feedback), server.grpc)
     ready = app.metrics.gauge(catalogue.WORKERS)
     try:
         await server.start()

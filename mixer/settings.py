@@ -79,7 +79,9 @@ class LimitSettings(Frozen):
     terms: PositiveInt = 1000
     context_keys: PositiveInt = 64
     text_chars: PositiveInt = 1024
-    """Of one filter value, context key or context value."""
+    """Of one filter value, context key or context value, or an id."""
+    events: PositiveInt = 1000
+    """Of one call of Feedback."""
 
 
 class TelemetrySettings(Frozen):
@@ -261,6 +263,22 @@ class FeatureLogSettings(Frozen):
         return self
 
 
+class FeedbackSettings(Frozen):
+    """Where events go that callers send with Feedback, and how long they count."""
+
+    folder: Annotated[Path, AfterValidator(_beside_the_file)]
+    """Of Parquet files by hour; several servers may share it."""
+    window_s: PositiveFloat = 3600.0
+    """How long after its search an event counts, and for how long an event that is sent again is known."""
+    remembered: PositiveInt = 100_000
+    """Events, and searches, that the server keeps in mind at most."""
+    queue: PositiveInt = 10_000
+    """Events that may wait for the disk."""
+    rows: PositiveInt = 100_000
+    seconds: PositiveFloat = 60.0
+    """A file is done at so many rows, or so long after its first."""
+
+
 class Settings(Frozen):
     """The whole file."""
 
@@ -271,6 +289,8 @@ class Settings(Frozen):
     models: dict[str, ModelSettings] = {}
     mixes: Annotated[dict[str, MixSettings], Field(min_length=1)]
     feature_log: FeatureLogSettings | None = None
+    feedback: FeedbackSettings | None = None
+    """None takes no feedback."""
 
 
 class Secrets(Frozen):

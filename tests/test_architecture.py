@@ -116,7 +116,18 @@ def test_only_the_fan_out_waits(stage: str) -> None:
 
 def test_protocol_buffers_stay_at_the_edge() -> None:
     """Messages become values in the wire modules; inside there are none."""
-    edges = ("wire", "client", "results", "server", "interceptors", "serving", "service", "remote", "demo")
+    edges = (
+        "wire",
+        "wire_events",
+        "client",
+        "results",
+        "server",
+        "interceptors",
+        "serving",
+        "service",
+        "remote",
+        "demo",
+    )
     named = [
         f"{path} imports {name}"
         for package in OURS

@@ -22,14 +22,15 @@ from prometheus_client.samples import Sample
 from backends.base import BackendError, BackendRefused, BackendTimeout, Equals, Filter, Hits
 from mixer import catalogue, errors, model
 from mixer.catalogue import ATTRIBUTES, LABELS, METRICS, SPANS, Kind
-from mixer.client import MixerError
+from mixer.client import Event, EventKind, MixerError
+from mixer.events import EventOutcome
 from mixer.metrics import Metrics
 from mixer.rank import RankByFusion, ScoringFailed
 from mixer.trees import Reason
 from mixer.values import Outcome
 from tests import forest
 from tests.doubles import engines, mixers
-from tests.doubles.mixers import ROOT, Tracing
+from tests.doubles.mixers import ROOT
 
 MEMORY = {"kind": "memory", "fields": engines.FIELDS, "documents": engines.DOCUMENTS}
 FEATURES = [feature.model_dump() for feature in forest.FEATURES]
@@ -46,7 +47,10 @@ class Said:
     """After the same requests with other names in them."""
 
 
-def settings(good: str, model_folder: Path, query: str) -> Any:
+FEEDBACK = "mixer.v1.MixerService/Feedback"
+
+
+def settings(good: str, model_folder: Path, query: str, events: Path) -> Any:
     fused = {"backends": {"good": {}, "odd": {"limit": 2}}, "fields": ["title"]}
     mix = {
         "model": "m",
@@ -64,6 +68,7 @@ def settings(good: str, model_folder: Path, query: str) -> Any:
         mix,
         models={"m": {"path": model_folder}},
         telemetry={"query": query},
+        feedback={"folder": str(events)},
     )
     raw = made.model_dump(mode="json", exclude_none=True)
     raw["mixes"]["fused"] = fused
@@ -97,6 +102,20 @@ async def harm(mixer: mixers.Mixer, odd: Any, name: str) -> None:
     odd.hits = None
 
 
+async def harm_feedback(mixer: mixers.Mixer, name: str) -> None:
+    """Events with this name in all that a caller may write, the same again, and wrong ones."""
+    found = await mixer.search("csv file", request_id=name)
+    events = [Event(found.query_id, kind, name, value=1.0) for kind in EventKind]
+    for sent in (
+        events,
+        events,
+        [Event(name * 2, EventKind.CLICK, name)],
+        [Event("", EventKind.CLICK, name)],
+    ):
+        with contextlib.suppress(MixerError):
+            await mixer.client.feedback(sent)
+
+
 async def harm_methods(mixer: mixers.Mixer, name: str) -> None:
     async with grpc.aio.insecure_channel(mixer.target) as channel:
         for method in (f"{name}/{name}", f"mixer.v1.MixerService/{name}", ROOT):
@@ -125,13 +144,14 @@ async def harm_stages(mixer: mixers.Mixer, monkeypatch: pytest.MonkeyPatch, name
 
 
 async def session(
-    good: str, folder: Path, query: str, traced: Tracing, monkeypatch: pytest.MonkeyPatch
+    good: str, folder: Path, query: str, events: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[list[Sample], list[Sample]]:
     odd = engines.memory()
-    async with mixers.running(settings(good, folder, query), {"odd": odd}) as mixer:
+    async with mixers.running(settings(good, folder, query, events), {"odd": odd}) as mixer:
         rounds = []
         for name in ("zqmallory", "zqtrudy"):
             await harm(mixer, odd, name)
+            await harm_feedback(mixer, name)
             await harm_methods(mixer, name)
             await harm_stages(mixer, monkeypatch, name)
             await mixers.until(lambda: mixer.value("mixer_calls_in_flight") == 0)
@@ -140,15 +160,16 @@ async def session(
 
 
 @pytest.fixture(scope="module")
-def said(model_folder: Path) -> Iterator[Said]:
+def said(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Said]:
     """Everything, once for all tests of this file."""
+    events = tmp_path_factory.mktemp("events")
 
     async def run(monkeypatch: pytest.MonkeyPatch) -> Said:
         async with asyncio.timeout(60), AsyncExitStack() as stack:
             traced = stack.enter_context(mixers.tracing())
             good = await stack.enter_async_context(engines.healthy())
-            first, again = await session(good, model_folder, "hash", traced, monkeypatch)
-            await session(good, model_folder, "raw", traced, monkeypatch)
+            first, again = await session(good, model_folder, "hash", events, monkeypatch)
+            await session(good, model_folder, "raw", events, monkeypatch)
             return Said(list(traced.spans), first, again)
 
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -172,6 +193,8 @@ def groups(span: str) -> set[str]:
         return {"stages", span}
     if span.startswith("retrieve "):
         return {"retrieve"}
+    if span == FEEDBACK:
+        return {"rpc", "feedback"}
     return {"rpc", "root"} if span == ROOT else {"rpc"}
 
 
@@ -270,7 +293,7 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
     sets: dict[str, set[str]] = {
         "grpc_type": {"unary", "unknown"},
         "grpc_service": {"mixer.v1.MixerService", "grpc.health.v1.Health", "unknown"},
-        "grpc_method": {"Search", "Check", "unknown"},
+        "grpc_method": {"Search", "Feedback", "Check", "unknown"},
         "grpc_code": {code.name for code in grpc.StatusCode},
         "mix": {"default", "fused", "spoiled"},
         "stage": STAGES,
@@ -279,7 +302,8 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
         "slice": {"length", "tier", "answered"},
         "value": {"0-1", "2+", "free", "other", "none", "all", "without_several", *answered},
         "what": {"index", "schema", "server"},
-        "outcome": {outcome.value for outcome in Outcome},
+        "outcome": {outcome.value for kind in (Outcome, EventOutcome) for outcome in kind},
+        "kind": {kind.value for kind in EventKind},
         "reason": {*reasons, *whys, *(f"{check}_failed" for check in checks), "queue_full", "export_failed"},
         "check": checks,
         "feature": {feature["name"] for feature in FEATURES},

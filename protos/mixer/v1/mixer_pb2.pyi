@@ -30,6 +30,21 @@ class Ranker(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RANKER_UNSPECIFIED: _ClassVar[Ranker]
     RANKER_MODEL: _ClassVar[Ranker]
     RANKER_FUSED: _ClassVar[Ranker]
+
+class EventKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    EVENT_KIND_UNSPECIFIED: _ClassVar[EventKind]
+    EVENT_KIND_IMPRESSION: _ClassVar[EventKind]
+    EVENT_KIND_CLICK: _ClassVar[EventKind]
+    EVENT_KIND_CONVERSION: _ClassVar[EventKind]
+
+class EventOutcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    EVENT_OUTCOME_UNSPECIFIED: _ClassVar[EventOutcome]
+    EVENT_OUTCOME_ACCEPTED: _ClassVar[EventOutcome]
+    EVENT_OUTCOME_DUPLICATE: _ClassVar[EventOutcome]
+    EVENT_OUTCOME_LATE: _ClassVar[EventOutcome]
+    EVENT_OUTCOME_UNKNOWN: _ClassVar[EventOutcome]
 DEBUG_LEVEL_UNSPECIFIED: DebugLevel
 DEBUG_LEVEL_FEATURES: DebugLevel
 OUTCOME_UNSPECIFIED: Outcome
@@ -42,6 +57,15 @@ OUTCOME_SKIPPED: Outcome
 RANKER_UNSPECIFIED: Ranker
 RANKER_MODEL: Ranker
 RANKER_FUSED: Ranker
+EVENT_KIND_UNSPECIFIED: EventKind
+EVENT_KIND_IMPRESSION: EventKind
+EVENT_KIND_CLICK: EventKind
+EVENT_KIND_CONVERSION: EventKind
+EVENT_OUTCOME_UNSPECIFIED: EventOutcome
+EVENT_OUTCOME_ACCEPTED: EventOutcome
+EVENT_OUTCOME_DUPLICATE: EventOutcome
+EVENT_OUTCOME_LATE: EventOutcome
+EVENT_OUTCOME_UNKNOWN: EventOutcome
 
 class SearchRequest(_message.Message):
     __slots__ = ("query", "mix", "page_size", "offset", "cursor", "filters", "context", "debug", "request_id")
@@ -230,3 +254,33 @@ class Drop(_message.Message):
     count: int
     backend: str
     def __init__(self, reason: _Optional[str] = ..., count: _Optional[int] = ..., backend: _Optional[str] = ...) -> None: ...
+
+class FeedbackRequest(_message.Message):
+    __slots__ = ("events",)
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[Event]
+    def __init__(self, events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ...) -> None: ...
+
+class Event(_message.Message):
+    __slots__ = ("event_id", "query_id", "kind", "id", "position", "time", "value")
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    QUERY_ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    event_id: str
+    query_id: str
+    kind: EventKind
+    id: str
+    position: int
+    time: _timestamp_pb2.Timestamp
+    value: float
+    def __init__(self, event_id: _Optional[str] = ..., query_id: _Optional[str] = ..., kind: _Optional[_Union[EventKind, str]] = ..., id: _Optional[str] = ..., position: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., value: _Optional[float] = ...) -> None: ...
+
+class FeedbackResponse(_message.Message):
+    __slots__ = ("outcomes",)
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    outcomes: _containers.RepeatedScalarFieldContainer[EventOutcome]
+    def __init__(self, outcomes: _Optional[_Iterable[_Union[EventOutcome, str]]] = ...) -> None: ...

@@ -40,6 +40,11 @@ class MixerServiceStub:
                 request_serializer=protos_dot_mixer_dot_v1_dot_mixer__pb2.SearchRequest.SerializeToString,
                 response_deserializer=protos_dot_mixer_dot_v1_dot_mixer__pb2.SearchResponse.FromString,
                 _registered_method=True)
+        self.Feedback = channel.unary_unary(
+                '/mixer.v1.MixerService/Feedback',
+                request_serializer=protos_dot_mixer_dot_v1_dot_mixer__pb2.FeedbackRequest.SerializeToString,
+                response_deserializer=protos_dot_mixer_dot_v1_dot_mixer__pb2.FeedbackResponse.FromString,
+                _registered_method=True)
 
 
 class MixerServiceServicer:
@@ -56,6 +61,16 @@ class MixerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Feedback(self, request, context):
+        """What people did with the answers. Events are kept on disk when the call returns; each may be sent again.
+        INVALID_ARGUMENT: an event is wrong, and none is taken. UNIMPLEMENTED: this server takes no feedback.
+        RESOURCE_EXHAUSTED: more events than the disk takes; none is taken, try again later.
+        UNAVAILABLE: they could not be written; send them again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MixerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -63,6 +78,11 @@ def add_MixerServiceServicer_to_server(servicer, server):
                     servicer.Search,
                     request_deserializer=protos_dot_mixer_dot_v1_dot_mixer__pb2.SearchRequest.FromString,
                     response_serializer=protos_dot_mixer_dot_v1_dot_mixer__pb2.SearchResponse.SerializeToString,
+            ),
+            'Feedback': grpc.unary_unary_rpc_method_handler(
+                    servicer.Feedback,
+                    request_deserializer=protos_dot_mixer_dot_v1_dot_mixer__pb2.FeedbackRequest.FromString,
+                    response_serializer=protos_dot_mixer_dot_v1_dot_mixer__pb2.FeedbackResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -93,6 +113,33 @@ class MixerService:
             '/mixer.v1.MixerService/Search',
             protos_dot_mixer_dot_v1_dot_mixer__pb2.SearchRequest.SerializeToString,
             protos_dot_mixer_dot_v1_dot_mixer__pb2.SearchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Feedback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mixer.v1.MixerService/Feedback',
+            protos_dot_mixer_dot_v1_dot_mixer__pb2.FeedbackRequest.SerializeToString,
+            protos_dot_mixer_dot_v1_dot_mixer__pb2.FeedbackResponse.FromString,
             options,
             channel_credentials,
             insecure,
