@@ -49,6 +49,15 @@ Config = Annotated[Path, typer.Option("--config", "-c", help="Settings file (YAM
 Target = Annotated[str, typer.Option(help="host:port of a running Mixer.")]
 Mix = Annotated[str, typer.Option(help="Mix; the default one where not given.")]
 Judged = Annotated[Path, typer.Option("--judgements", "-j", help="Judged queries (JSON Lines).")]
+FeatureLog = Annotated[Path, typer.Argument(help="Folder of the feature log.")]
+EventLog = Annotated[Path, typer.Argument(help="Folder of the event log (settings: feedback.folder).")]
+Window = Annotated[float, typer.Option(help="How long after its search an event counts.")]
+
+
+class SeenBy(Enum):
+    """Which searches count online."""
+
+    IMPRESSIONS, SERVED = "impressions", "served"
 
 
 class Splits(Enum):
@@ -239,6 +248,30 @@ def decay(
         lines = [f"--{fault.path}: {fault.message}" for fault in describe(error)]
         raise _failure("\n".join(lines)) from error
     except (MixerError, ValueError, OSError, IndexFault) as error:
+        raise _failure(str(error)) from error
+
+
+@app.command()
+def online(
+    log: FeatureLog,
+    events: EventLog,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Part the searches, repeatable: arm, mix, model_version, ranker, degraded, query_length, backends, "
+            "context.KEY; by mix and arm where not given."
+        ),
+    ] = None,
+    seen: Annotated[SeenBy, typer.Option(help="Searches that count.")] = SeenBy.IMPRESSIONS,
+    window_s: Window = 3600.0,
+) -> None:
+    """Measure what was served by what people did with it: CTR, MRR and NDCG by arm and slice, with intervals."""
+    from models import work
+
+    try:
+        for part in work.online(log, events, by or ["mix", "arm"], seen.value, window_s, errors):
+            console.print(part)
+    except ValueError as error:
         raise _failure(str(error)) from error
 
 

@@ -1,4 +1,4 @@
-"""The two jobs of this package, from start to end: train a model for a mix, and measure a mix."""
+"""The jobs of this package, from start to end: train a model for a mix, and measure a mix."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ from mixer.settings import MixSettings, Settings
 from mixer.slices import Slices
 from models import card, evaluation, slicing, training
 from models import decay as aging
+from models import online as measuring
 from models.collection import Asking, Listing, Pool, collect
+from models.feedback import Joined
 from models.judgements import Judged, Judgements, Split
 from models.listings import QUERIES
+from models.online import Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,17 @@ class Job:
     def rules(self) -> MixSettings:
         """The settings of the mix."""
         return self.settings.mixes[self.mix]
+
+
+def online(
+    log: Path, events: Path, by: Sequence[str], seen: Seen, window_s: float, console: Console
+) -> list[RenderableType]:
+    """Tables for people: what was served, measured by its events. Raises: ValueError where the logs do not fit."""
+    slices = [measuring.slice_of(name) for name in by]
+    with Joined(log, events, window_s) as joined, _progress(console) as progress:
+        bar = progress.add_task("searches", total=joined.total)
+        parts = measuring.measure(joined, slices, seen, lambda: progress.advance(bar))
+        return list(measuring.report(parts, slices, joined.counts))
 
 
 async def train(job: Job, name: str, recipe: training.Recipe, folder: Path, console: Console) -> Manifest:
