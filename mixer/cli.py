@@ -276,6 +276,36 @@ def online(
 
 
 @app.command()
+def skew(
+    log: Annotated[Path, typer.Argument(help="Folder of a feature log that was written with inputs: true.")],
+    config: Config,
+    mix: Mix = "",
+    tolerance: Annotated[float, typer.Option(min=0, help="Relative difference that is none.")] = 1e-9,
+) -> None:
+    """Make logged features again from their logged inputs; status 2 where a feature differs."""
+    from models import logs
+    from models import skew as compared
+
+    loaded = _settings(config)
+    name = _mix_name(loaded, mix)
+    try:
+        found = logs.files(log)
+        with Progress(TextColumn("{task.description}"), BarColumn(), console=errors) as progress:
+            bar = progress.add_task("files", total=len(found.sound))
+            read = logs.read(found.sound, progress=lambda done, of: progress.update(bar, completed=done))
+            report = compared.compare(logs.searches(read), name, loaded.mixes[name].features, tolerance)
+    except (OSError, ValueError) as error:
+        raise _failure(str(error)) from error
+    report.torn = len(found.torn)
+    for part in compared.tables(report, name):
+        console.print(part)
+    if not report.searches:
+        raise _failure(f"{log} holds no search of mix {name!r} to compare")
+    if report.skewed:
+        raise typer.Exit(2)
+
+
+@app.command()
 def check_config(config: Config) -> None:
     """Check a settings file and the models it names; every fault is listed, with its line."""
     loaded = _settings(config)
@@ -353,9 +383,7 @@ def _job(config: Path, mix: str, judgements: Path, pools: str, target: str) -> J
     from models import work
 
     loaded = _settings(config)
-    name = mix or loaded.server.default_mix
-    if name not in loaded.mixes:
-        raise _failure(f"no mix is called {name!r}; there are: {', '.join(loaded.mixes)}")
+    name = _mix_name(loaded, mix)
     taken: dict[str, tuple[Pool, ...]] = {
         "open": ("open",),
         "judged": ("judged",),
@@ -367,6 +395,13 @@ def _job(config: Path, mix: str, judgements: Path, pools: str, target: str) -> J
         return work.Job(loaded, name, judged.read(judgements), taken[pools], target)
     except (OSError, judged.JudgementsError) as error:
         raise _failure(str(error)) from error
+
+
+def _mix_name(loaded: Settings, mix: str) -> str:
+    name = mix or loaded.server.default_mix
+    if name not in loaded.mixes:
+        raise _failure(f"no mix is called {name!r}; there are: {', '.join(loaded.mixes)}")
+    return name
 
 
 def _recipe(path: Path | None) -> Recipe:
