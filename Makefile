@@ -54,18 +54,7 @@ integration: $(READY) ## Tests that need more: Helm (through Go), real programs
 demo-model: $(READY) ## Train the model that the demo ships
 	$(BIN)/python -m mixer.demo.experiment train
 
-eval-$(RANK)/.ready: tests/bench/requirements-rank.lock $(READY)
-	$(PYTHON) -m venv $(RANK)
-	$(BIN)/uv pip sync -q --python $(RANK)/bin/python --require-hashes tests/bench/requirements-rank.lock
-	touch $@
-
-$(PEERS)/.ready: requirements.lock tests/bench/peers/requirements.lock $(READY)
-	$(PYTHON) -m venv $(PEERS)
-	$(BIN)/uv pip sync -q --python $(PEERS)/bin/python --require-hashes requirements.lock tests/bench/peers/requirements.lock
-	$(BIN)/uv pip install -q --python $(PEERS)/bin/python --no-deps -e .
-	touch $@
-
-demo: $(READY) ## Measure the demo's model: five folds by need
+eval-demo: $(READY) ## Measure the demo's model: five folds by need
 	$(BIN)/python -m mixer.demo.experiment evaluate
 
 eval-msrd: $(READY) ## Train and measure on the movie set beside the repository, through the running service

@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from backends.base import FloatColumn
 from mixer.schema import Feature, fields_read, schema_hash
-from mixer.values import Answer, IntColumn, ModelRef
+from mixer.values import Answer, Candidates, IntColumn, ModelRef
 
 _TEXT, _TEXTS = pa.string(), pa.list_(pa.string())
 _DOUBLES, _DOUBLE_LISTS = pa.list_(pa.float64()), pa.list_(pa.list_(pa.float64()))
@@ -142,7 +143,7 @@ class Conversion:
             "context_numbers": [
                 [pair for pair in pairs if not isinstance(pair[1], str)] for pairs in contexts
             ],
-            "normalized": _by_hit([answer.candidates.normalized for answer in answers], orders),
+            "normalized": _by_hit([_normalized(answer.candidates) for answer in answers], orders),
             "number_fields": [list(held) for held in numbers],
             "numbers": _by_field(numbers, orders, pa.float64()),
             "text_fields": [list(held) for held in texts],
@@ -204,6 +205,12 @@ def _each(answers: Sequence[Any], others: Sequence[Any]) -> Iterable[tuple[Any, 
 
 def _concatenated(columns: Sequence[NDArray[Any]], orders: Sequence[IntColumn]) -> NDArray[Any]:
     return np.concatenate([column[order] for column, order in _each(columns, orders)])
+
+
+def _normalized(candidates: Candidates) -> FloatColumn:
+    """(b, n); all missing where the mix reads none."""
+    held = candidates.normalized.shape == candidates.scores.shape
+    return candidates.normalized if held else np.full(candidates.scores.shape, np.nan)
 
 
 def _by_hit(matrices: Sequence[NDArray[Any]], orders: Sequence[IntColumn]) -> pa.Array:

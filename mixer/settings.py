@@ -246,20 +246,21 @@ class FeatureLogSettings(Frozen):
     """Also log the document fields that features are made from, so that they can be made again."""
     drain_s: PositiveFloat = 5.0
     """How long writing may go on at the end."""
-    sinks: Annotated[
-        tuple[
-            Annotated[
-                ParquetSinkSettings | OtlpSinkSettings | KafkaSinkSettings, Field(discriminator="kind")
-            ],
-            ...,
-        ],
-        Field(min_length=1),
+    sinks: tuple[
+        Annotated[ParquetSinkSettings | OtlpSinkSettings | KafkaSinkSettings, Field(discriminator="kind")],
+        ...,
     ]
 
     @model_validator(mode="after")
     def _can_be_made_again(self) -> FeatureLogSettings:
         if self.inputs and self.query != "raw":
             raise ValueError("inputs are of no use without the query: set query to raw")
+        return self
+
+    @model_validator(mode="after")
+    def _goes_somewhere(self) -> FeatureLogSettings:
+        if not self.sinks:
+            raise ValueError("names no sink")
         return self
 
 

@@ -1,4 +1,4 @@
-"""Collectors of traces, over gRPC and over HTTP, that keep what they get as it came."""
+"""Collectors of traces and logs, over gRPC and over HTTP, that keep what they get as it came."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import grpc.aio
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as pb
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
-_SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
+TRACES = "opentelemetry.proto.collector.trace.v1.TraceService"
+LOGS = "opentelemetry.proto.collector.logs.v1.LogsService"
 
 
 class Collector:
@@ -43,11 +44,11 @@ class Collector:
 
 
 @asynccontextmanager
-async def over_grpc() -> AsyncIterator[Collector]:
-    """A collector at a gRPC endpoint."""
+async def over_grpc(service: str = TRACES) -> AsyncIterator[Collector]:
+    """A collector of this service at a gRPC endpoint; its empty answer is the same for all."""
     collector, server = Collector(), grpc.aio.server()
     method = grpc.unary_unary_rpc_method_handler(collector.export)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, {"Export": method}),))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Export": method}),))
     collector.endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     try:

@@ -34,6 +34,7 @@ from tests.doubles.mixers import ROOT
 
 MEMORY = {"kind": "memory", "fields": engines.FIELDS, "documents": engines.DOCUMENTS}
 FEATURES = [feature.model_dump() for feature in forest.FEATURES]
+SINKS = {"parquet", "otlp", "kafka"}
 STAGES = {"plan", "fan_out", "merge", "make_features", "rank", "arrange"}
 
 
@@ -50,7 +51,7 @@ class Said:
 FEEDBACK = "mixer.v1.MixerService/Feedback"
 
 
-def settings(good: str, model_folder: Path, query: str, events: Path) -> Any:
+def settings(good: str, model_folder: Path, query: str, kept: Path) -> Any:
     fused = {"backends": {"good": {}, "odd": {"limit": 2}}, "fields": ["title"]}
     mix = {
         "model": "m",
@@ -68,7 +69,8 @@ def settings(good: str, model_folder: Path, query: str, events: Path) -> Any:
         mix,
         models={"m": {"path": model_folder}},
         telemetry={"query": query},
-        feedback={"folder": str(events)},
+        feedback={"folder": str(kept / "events")},
+        feature_log={"sinks": [{"kind": "parquet", "folder": str(kept / "log")}]},
     )
     raw = made.model_dump(mode="json", exclude_none=True)
     raw["mixes"]["fused"] = fused
@@ -144,10 +146,10 @@ async def harm_stages(mixer: mixers.Mixer, monkeypatch: pytest.MonkeyPatch, name
 
 
 async def session(
-    good: str, folder: Path, query: str, events: Path, monkeypatch: pytest.MonkeyPatch
+    good: str, folder: Path, query: str, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[list[Sample], list[Sample]]:
     odd = engines.memory()
-    async with mixers.running(settings(good, folder, query, events), {"odd": odd}) as mixer:
+    async with mixers.running(settings(good, folder, query, kept), {"odd": odd}) as mixer:
         rounds = []
         for name in ("zqmallory", "zqtrudy"):
             await harm(mixer, odd, name)
@@ -162,14 +164,14 @@ async def session(
 @pytest.fixture(scope="module")
 def said(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Said]:
     """Everything, once for all tests of this file."""
-    events = tmp_path_factory.mktemp("events")
+    kept = tmp_path_factory.mktemp("kept")
 
     async def run(monkeypatch: pytest.MonkeyPatch) -> Said:
         async with asyncio.timeout(60), AsyncExitStack() as stack:
             traced = stack.enter_context(mixers.tracing())
             good = await stack.enter_async_context(engines.healthy())
-            first, again = await session(good, model_folder, "hash", events, monkeypatch)
-            await session(good, model_folder, "raw", events, monkeypatch)
+            first, again = await session(good, model_folder, "hash", kept, monkeypatch)
+            await session(good, model_folder, "raw", kept, monkeypatch)
             return Said(list(traced.spans), first, again)
 
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -290,6 +292,7 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
     checks = {"manifest", "checksum", "schema", "test_load", "golden"}
     reasons = {"over_limit", "repeated", "score_not_finite", "scoring_failed", "scores_not_finite"}
     whys = {"none", "mismatch", *get_args(Reason)}
+    lost = {"conversion_failed", "shutdown", *(f"{kind}_failed" for kind in SINKS)}
     sets: dict[str, set[str]] = {
         "grpc_type": {"unary", "unknown"},
         "grpc_service": {"mixer.v1.MixerService", "grpc.health.v1.Health", "unknown"},
@@ -304,7 +307,14 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
         "what": {"index", "schema", "server"},
         "outcome": {outcome.value for kind in (Outcome, EventOutcome) for outcome in kind},
         "kind": {kind.value for kind in EventKind},
-        "reason": {*reasons, *whys, *(f"{check}_failed" for check in checks), "queue_full", "export_failed"},
+        "reason": {
+            *reasons,
+            *whys,
+            *(f"{check}_failed" for check in checks),
+            "queue_full",
+            "export_failed",
+            *lost,
+        },
         "check": checks,
         "feature": {feature["name"] for feature in FEATURES},
         "bin": {"missing", *map(str, range(max(len(each.shares) for each in profiles)))},
@@ -312,6 +322,7 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
         "version": {loaded.version},
         "sha256": {loaded.model_sha256},
         "scorer": {"forest", "lightgbm"},
+        "sink": SINKS,
     }
     assert sets.keys() == LABELS.keys()
     values = {(label, value) for s in said.again for label, value in s.labels.items() if label != "le"}

@@ -281,3 +281,34 @@ def test_bounds_the_wrong_way_round_are_a_fault() -> None:
     """A scale of scores whose top is not above its bottom is refused."""
     with pytest.raises(ValidationError, match="above high"):
         settings.ScoreBounds(low=2.0, high=1.0)
+
+
+LOG = f"{SOUND}feature_log: "
+
+
+def test_a_feature_log_is_declared_by_its_sinks(tmp_path: Path) -> None:
+    """A folder starts at the file's own; without the section nothing is logged."""
+    text = f"{LOG}{{sinks: [{{kind: parquet, folder: log}}, {{kind: otlp}}]}}"
+    made = settings.parse(text, folder=tmp_path).feature_log
+    assert made
+    assert [sink.kind for sink in made.sinks] == ["parquet", "otlp"]
+    assert getattr(made.sinks[0], "folder", None) == tmp_path / "log"
+    assert (made.share, made.query, made.inputs) == (1.0, "hash", False)
+    assert settings.parse(SOUND).feature_log is None
+
+
+@pytest.mark.parametrize(
+    ("rules", "path", "message"),
+    [
+        ("{sinks: []}", "feature_log", "names no sink"),
+        ("{sinks: [{kind: otlp}], share: 1.5}", "feature_log.share", "less than or equal to 1"),
+        ("{sinks: [{kind: pulsar}]}", "feature_log.sinks.0", "'parquet', 'otlp', 'kafka'"),
+        ("{sinks: [{kind: kafka, topic: t}]}", "feature_log.sinks.0.kafka.servers", "required"),
+        ("{sinks: [{kind: otlp}], inputs: true}", "feature_log", "set query to raw"),
+    ],
+)
+def test_faults_of_a_feature_log(rules: str, path: str, message: str) -> None:
+    """Each is named where it stands."""
+    _, where, said = fault(f"{LOG}{rules}")
+    assert where == path
+    assert message in said
