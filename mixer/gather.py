@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from backends.base import FloatColumn
 from mixer.values import IntColumn
+from mixer.walk import compiled
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def gather(
     rows: IntColumn,
     starts: IntColumn,
@@ -21,7 +19,7 @@ def gather(
     ranks: NDArray[np.int32],
     known_scores: FloatColumn,
     known: FloatColumn,
-) -> Any:
+) -> IntColumn:
     """Fill what is known of n documents from the h hits of b backends, and count scores that are not finite (b,).
 
     `rows` (h,) are the hits' documents, `starts` (b + 1,) where each backend's hits begin; `scores` (h,); `numbers`

@@ -54,7 +54,7 @@ class Merge:
         known = np.full((len(names), len(ids)), np.nan)
         sent_scores = np.concatenate([listed.scores for listed in lists])
         sent = np.concatenate([listed.columns(names) for listed in lists], axis=1)
-        odd: list[int] = gather(rows, starts, sent_scores, sent, ranks, scores, known).tolist()
+        odd = gather(rows, starts, sent_scores, sent, ranks, scores, known).tolist()
         normalized = self._normalize(scores, self._low, self._high)
         fused = self._fuse(ranks, normalized)
         return Candidates(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,3 +39,23 @@ def test_gathering_is_what_a_dictionary_would_do(data: st.DataObject) -> None:
         for row in range(documents):
             values = [v for v, r in zip(numbers[column], hits, strict=True) if r == row and np.isfinite(v)]
             np.testing.assert_equal(known[column, row], values[0] if values else np.nan)
+
+
+_WITHOUT_CACHE = """
+import numba
+njit = numba.njit
+def without_cache(*given, **chosen):
+    if chosen.get("cache"):
+        raise RuntimeError("cannot cache function: no locator available")
+    return njit(*given, **chosen)
+numba.njit = without_cache
+from mixer import gather
+gather.warm()
+"""
+
+
+def test_without_a_folder_for_machine_code_lists_are_gathered() -> None:
+    """A read-only home and package must not keep Mixer from starting."""
+    told = subprocess.run([sys.executable, "-c", _WITHOUT_CACHE], capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    assert "NUMBA_CACHE_DIR" in told.stderr
