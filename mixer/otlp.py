@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -67,32 +67,42 @@ def span_field(span: Ended, facts: Mapping[str, Any] = MappingProxyType({})) -> 
     context = span.context
     if context is None or span.events or span.links or span.dropped_attributes:
         return None
-    remote = span.parent is not None and span.parent.is_remote
-    tail = _status(span.status.status_code.value, span.status.description) + _FLAGS[remote]
-    parent_id = span.parent.span_id if span.parent else 0
-    times = span.start_time or 0, span.end_time or 0
-    attributes = itertools.chain((span.attributes or {}).items(), facts.items())
-    try:
-        head = _ids(context, context.span_id, parent_id) + _head(span.name, span.kind, *times)
-        return _sized(_SPAN, b"".join([head, *itertools.starmap(_attribute, attributes), tail]))
-    except _UNWRITTEN:
-        return None
+    parent_id, remote = (span.parent.span_id, span.parent.is_remote) if span.parent else (0, False)
+    return _field(
+        (context, context.span_id, parent_id),
+        (span.name, span.kind, span.start_time or 0, span.end_time or 0),
+        itertools.chain((span.attributes or {}).items(), facts.items()),
+        (span.status.status_code.value, span.status.description),
+        remote,
+    )
 
 
 def step_field(record: Record, step: Step) -> bytes | None:
     """The same of a step of a call."""
-    error = [_attribute("error.type", step.error)] if step.error else []
-    tail = _status(2 if step.error else 0, step.error) + _FLAGS[False]
+    error = (("error.type", step.error),) if step.error else ()
+    return _field(
+        (record.context, step.id, step.parent_id),
+        (step.name, step.kind, step.began_ns, step.ended_ns),
+        itertools.chain(step.attributes.items(), error),
+        (2 if step.error else 0, step.error),
+        False,
+    )
+
+
+def _field(
+    ids: tuple[SpanContext, int, int],
+    head: tuple[str, SpanKind, int, int],
+    attributes: Iterable[tuple[str, Any]],
+    status: tuple[int, str | None],
+    remote: bool,
+) -> bytes | None:
+    """What `_ids`, `_head`, `_attribute` and `_status` write, and whether the parent is in another process."""
     try:
-        head = _ids(record.context, step.id, step.parent_id)
-        head += _head(step.name, step.kind, step.began_ns, step.ended_ns)
-        attributes = itertools.starmap(_attribute, step.attributes.items())
-        return _sized(_SPAN, b"".join([head, *attributes, *error, tail]))
-    except _UNWRITTEN:
+        written = [_attribute(key, value) for key, value in attributes]
+        parts = [_ids(*ids), _head(*head), *written, _status(*status), _FLAGS[remote]]
+    except (KeyError, UnicodeEncodeError, OverflowError):
         return None
-
-
-_UNWRITTEN = (KeyError, UnicodeEncodeError, OverflowError)
+    return _sized(_SPAN, b"".join(parts))
 
 
 def _ids(context: SpanContext, own_id: int, parent_id: int) -> bytes:

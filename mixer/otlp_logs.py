@@ -6,8 +6,8 @@ Whoever logs never waits for the receiver.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from opentelemetry import trace
 from opentelemetry._logs import LogRecord, SeverityNumber
@@ -20,10 +20,10 @@ from opentelemetry.sdk._logs.export import (
 )
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
-from mixer.telemetry import resource_of
+from mixer.telemetry import TIMEOUT_S, otlp_setting, resource_of, within
 
 EVENT = "mixer.search"
-_QUEUE, _BATCH, _DELAY_MS, _TIMEOUT_S = 256, 8, 200.0, 2.0
+_QUEUE, _BATCH, _DELAY_MS = 256, 8, 200.0
 """Small batches: receivers of gRPC take 4 MiB at once, and a row may be some hundred KiB."""
 
 
@@ -70,9 +70,7 @@ class LogRecords:
 
     def shutdown(self, within_s: float) -> None:
         """Send what is queued, but not for long: what is left then is lost."""
-        ending = threading.Thread(target=self._provider.shutdown, daemon=True)
-        ending.start()
-        ending.join(within_s)
+        within(within_s, self._provider.shutdown)
         if left := self._emitted - self._counted.taken:
             self._lost("otlp_failed", left)
 
@@ -108,12 +106,8 @@ def _within(trace_id: str) -> Context:
 
 def _exporter(environment: Mapping[str, str]) -> LogRecordExporter:
     """The one that the environment asks for."""
-
-    def setting(name: str) -> str:
-        logs, general = f"OTEL_EXPORTER_OTLP_LOGS_{name}", f"OTEL_EXPORTER_OTLP_{name}"
-        return environment.get(logs) or environment.get(general) or ""
-
-    timeout_s = float(setting("TIMEOUT") or _TIMEOUT_S)
+    setting = partial(otlp_setting, environment, "LOGS")
+    timeout_s = float(setting("TIMEOUT") or TIMEOUT_S)
     if setting("PROTOCOL").startswith("http/"):
         from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter as OverHttp
 

@@ -1,4 +1,6 @@
-"""Where telemetry goes: the only file that imports OpenTelemetry's SDK. Standard OTEL_* variables set it up.
+"""Where traces go, by OpenTelemetry's SDK, which only this, `mixer.spans` and `mixer.otlp_logs` import.
+
+Standard OTEL_* variables set it up.
 
 Without an endpoint no span is made; a caller's trace context still reaches the backends.
 A collector that is down, slow or full costs a counted drop.
@@ -11,7 +13,8 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any
@@ -33,7 +36,9 @@ from mixer.metrics import Metrics
 from mixer.record import Record, Step, current
 from mixer.spans import CallTracer
 
-_QUEUE, _BATCH, _DELAY_MS, _TIMEOUT_S = 1024, 16, 200.0, 2.0
+TIMEOUT_S = 2.0
+"""Of an exporter, where the environment names none."""
+_QUEUE, _BATCH, _DELAY_MS = 1024, 16, 200.0
 """Small batches, sent often: large ones hold the interpreter long enough to be seen in the slowest requests."""
 _SHUTDOWN_S = 5.0
 
@@ -49,9 +54,14 @@ class Telemetry:
         """Send what is left, but not for long: an exporter that hangs is left behind. Call it off the event loop."""
         if self._provider is None:
             return
-        ending = threading.Thread(target=self._provider.shutdown, daemon=True)
-        ending.start()
-        ending.join(_SHUTDOWN_S)
+        within(_SHUTDOWN_S, self._provider.shutdown)
+
+
+def within(seconds: float, verb: Callable[[], object]) -> None:
+    """Wait for the verb, but not for longer: then it is left behind."""
+    waited = threading.Thread(target=verb, daemon=True)
+    waited.start()
+    waited.join(seconds)
 
 
 def start(service_name: str, metrics: Metrics, exporter: SpanExporter | None = None) -> Telemetry:
@@ -72,20 +82,22 @@ def resource_of(service_name: str) -> Resource:
 
 def _exporter(environment: Mapping[str, str]) -> SpanExporter | None:
     """The exporter that the environment asks for, if it does."""
-
-    def setting(name: str) -> str:
-        traces, general = f"OTEL_EXPORTER_OTLP_TRACES_{name}", f"OTEL_EXPORTER_OTLP_{name}"
-        return environment.get(traces) or environment.get(general) or ""
-
+    setting = partial(otlp_setting, environment, "TRACES")
     disabled = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
     if disabled or environment.get("OTEL_TRACES_EXPORTER") == "none" or not setting("ENDPOINT"):
         return None
-    timeout_s = float(setting("TIMEOUT") or _TIMEOUT_S)
+    timeout_s = float(setting("TIMEOUT") or TIMEOUT_S)
     if setting("PROTOCOL").startswith("http/"):
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as OverHttp
 
         return OverHttp(timeout=timeout_s)
     return OverGrpc(timeout=timeout_s)
+
+
+def otlp_setting(environment: Mapping[str, str], signal: str, name: str) -> str:
+    """What the environment says of a signal's exporter, or of all signals'; empty where it says nothing."""
+    own, general = f"OTEL_EXPORTER_OTLP_{signal}_{name}", f"OTEL_EXPORTER_OTLP_{name}"
+    return environment.get(own) or environment.get(general) or ""
 
 
 class Provider(TracerProvider):
@@ -187,10 +199,22 @@ class Call(ReadableSpan):
 
     def spans(self) -> list[ReadableSpan]:
         """The span itself and a span of every step."""
-        own = _fields(self._of)
-        attributes = {**(self._of.attributes or {}), **self._record.facts}
-        steps = self._record.steps or ()
-        return [ReadableSpan(**{**own, "attributes": attributes}), *map(self._span, steps)]
+        of = self._of
+        own = ReadableSpan(
+            name=of.name,
+            context=of.context,
+            parent=of.parent,
+            resource=of.resource,
+            attributes={**(of.attributes or {}), **self._record.facts},
+            events=of.events,
+            links=of.links,
+            kind=of.kind,
+            status=of.status,
+            start_time=of.start_time,
+            end_time=of.end_time,
+            instrumentation_scope=of.instrumentation_scope,
+        )
+        return [own, *map(self._span, self._record.steps or ())]
 
     def _span(self, step: Step) -> ReadableSpan:
         attributes = {key: _plain(value) for key, value in step.attributes.items()}
@@ -248,11 +272,13 @@ class OverGrpc(OTLPSpanExporter):
 
     def _translate_data(self, data: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:
         written: dict[tuple[int, int], list[Call]] = {}
+        others: list[ReadableSpan] = []
         for call in data:
             if isinstance(call, Call) and call.written:
                 # By identity: a resource's own hash costs more than writing the span.
                 written.setdefault((id(call.resource), id(call.instrumentation_scope)), []).append(call)
-        others = [call for call in data if not (isinstance(call, Call) and call.written)]
+            else:
+                others.append(call)
         parts = [*map(_framed, written.values()), *([encode_spans(_whole(others))] if others else [])]
         request = parts.pop()
         for part in parts:
@@ -262,30 +288,18 @@ class OverGrpc(OTLPSpanExporter):
 
 def _framed(calls: Sequence[Call]) -> ExportTraceServiceRequest:
     """Spans as they are written, in a request that says where they come from."""
-    empty = {"context": INVALID_SPAN_CONTEXT, "attributes": {}, "events": (), "links": ()}
-    frame = encode_spans([ReadableSpan(**{**_fields(calls[0]), **empty})])
+    first = calls[0]
+    empty = ReadableSpan(
+        first.name,
+        INVALID_SPAN_CONTEXT,
+        resource=first.resource,
+        instrumentation_scope=first.instrumentation_scope,
+    )
+    frame = encode_spans([empty])
     spans = frame.resource_spans[0].scope_spans[0]
     del spans.spans[:]
     spans.MergeFromString(b"".join([call.written for call in calls]))
     return frame
-
-
-def _fields(span: ReadableSpan) -> dict[str, Any]:
-    """What a copy of the span is made from."""
-    return {
-        "name": span.name,
-        "context": span.context,
-        "parent": span.parent,
-        "resource": span.resource,
-        "attributes": span.attributes,
-        "events": span.events,
-        "links": span.links,
-        "kind": span.kind,
-        "status": span.status,
-        "start_time": span.start_time,
-        "end_time": span.end_time,
-        "instrumentation_scope": span.instrumentation_scope,
-    }
 
 
 def start_logging(level: str, raw_messages: bool = False) -> None:
