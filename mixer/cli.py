@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 from pydantic import ValidationError
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from backends import build
 from backends.index import IndexFault
 from mixer import arguments, cli_drift, cli_models, settings, terminal
+from mixer.cli_words import console, errors, failure, say
 from mixer.client import MixerClient, MixerError
-from mixer.faults import describe
+from mixer.faults import FileFault, M, describe, read_as
 from mixer.settings import MixSettings, Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -41,9 +40,6 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_models.app, name="models")
-
-console = Console()
-errors = Console(stderr=True)
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="Settings file (YAML).")]
 Target = Annotated[str, typer.Option(help="host:port of a running Mixer.")]
@@ -89,9 +85,9 @@ def serve(
     try:
         run_loop(supervise.serve(loaded) if loaded.server.workers > 1 else server.serve(loaded))
     except supervise.WorkersFailed as error:
-        raise _failure(str(error), error.status) from error
+        raise failure(str(error), error.status) from error
     except (OSError, ValueError, IndexFault) as error:
-        raise _failure(str(error)) from error
+        raise failure(str(error)) from error
 
 
 @app.command()
@@ -125,9 +121,9 @@ def search(
                 features=explain is not None,
             )
         except arguments.Unreadable as error:
-            raise _failure(str(error)) from error
+            raise failure(str(error)) from error
         except MixerError as error:
-            raise _failure(f"{target} says {error}") from error
+            raise failure(f"{target} says {error}") from error
     if as_json:
         console.print_json(json.dumps(terminal.plain(result)))
         return
@@ -135,7 +131,7 @@ def search(
         for part in terminal.ranking(query, result, explain):
             console.print(part)
     except (OSError, ValueError) as error:
-        raise _failure(f"--explain: {error}") from error
+        raise failure(f"--explain: {error}") from error
 
 
 @app.command()
@@ -146,13 +142,7 @@ def index(
     allow_bad_lines: Annotated[int, typer.Option(help="Publish in spite of this many bad lines.")] = 0,
 ) -> None:
     """Build a backend's index from JSON Lines. Every bad line is named; none is dropped in silence."""
-    try:
-        defined = build.Definition.load(definition)
-    except ValidationError as error:
-        lines = [f"{definition}: {fault.path}: {fault.message}" for fault in describe(error)]
-        raise _failure("\n".join(lines)) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise _failure(f"{definition}: {error}") from error
+    defined = _read(build.Definition, definition)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors) as progress:
         bar = progress.add_task(f"{defined.engine.kind}", total=None)
@@ -165,14 +155,14 @@ def index(
                 allow_bad_lines,
             )
         except (OSError, IndexFault) as error:
-            raise _failure(str(error)) from error
+            raise failure(str(error)) from error
     for bad in report.bad_lines:
         line = f"{documents}:{bad.number}: {bad.reason}"
         errors.print(line, markup=False, highlight=False, soft_wrap=True)
     if not report.published:
         many = len(report.bad_lines)
-        raise _failure(f"{many} bad lines, nothing written; mend them or pass --allow-bad-lines {many}")
-    _say(f"{folder}: {report.indexed} documents, version {report.version}")
+        raise failure(f"{many} bad lines, nothing written; mend them or pass --allow-bad-lines {many}")
+    say(f"{folder}: {report.indexed} documents, version {report.version}")
 
 
 @app.command()
@@ -195,10 +185,10 @@ def train(
     try:
         manifest = asyncio.run(work.train(job, name or out.name, how, out, errors))
     except (MixerError, ValueError, OSError, IndexFault) as error:
-        raise _failure(str(error)) from error
-    _say(f"{out}: {manifest.name} {manifest.version}, {manifest.trees} trees")
+        raise failure(str(error)) from error
+    say(f"{out}: {manifest.name} {manifest.version}, {manifest.trees} trees")
     for measure, value in manifest.metrics.items():
-        _say(f"  {measure} {value:.4f}")
+        say(f"  {measure} {value:.4f}")
 
 
 @app.command()
@@ -220,7 +210,7 @@ def evaluate(
         for table in asyncio.run(work.evaluate(job, split.value, errors)):
             console.print(table)
     except (MixerError, ValueError, OSError, IndexFault) as error:
-        raise _failure(str(error)) from error
+        raise failure(str(error)) from error
 
 
 @app.command()
@@ -246,9 +236,9 @@ def decay(
             console.print(part)
     except ValidationError as error:
         lines = [f"--{fault.path}: {fault.message}" for fault in describe(error)]
-        raise _failure("\n".join(lines)) from error
+        raise failure("\n".join(lines)) from error
     except (MixerError, ValueError, OSError, IndexFault) as error:
-        raise _failure(str(error)) from error
+        raise failure(str(error)) from error
 
 
 @app.command()
@@ -272,7 +262,7 @@ def online(
         for part in work.online(log, events, by or ["mix", "arm"], seen.value, window_s, errors):
             console.print(part)
     except ValueError as error:
-        raise _failure(str(error)) from error
+        raise failure(str(error)) from error
 
 
 @app.command()
@@ -295,12 +285,12 @@ def skew(
             read = logs.read(found.sound, progress=lambda done, of: progress.update(bar, completed=done))
             report = compared.compare(logs.searches(read), name, loaded.mixes[name].features, tolerance)
     except (OSError, ValueError) as error:
-        raise _failure(str(error)) from error
+        raise failure(str(error)) from error
     report.torn = len(found.torn)
     for part in compared.tables(report, name):
         console.print(part)
     if not report.searches:
-        raise _failure(f"{log} holds no search of mix {name!r} to compare")
+        raise failure(f"{log} holds no search of mix {name!r} to compare")
     if report.skewed:
         raise typer.Exit(2)
 
@@ -315,8 +305,8 @@ def check_config(config: Config) -> None:
         if (fault := _refused(mix, loaded))
     ]
     if faults:
-        raise _failure("\n".join(faults))
-    _say(f"{config}: sound; mixes: {', '.join(loaded.mixes)}; backends: {', '.join(loaded.backends)}")
+        raise failure("\n".join(faults))
+    say(f"{config}: sound; mixes: {', '.join(loaded.mixes)}; backends: {', '.join(loaded.backends)}")
 
 
 @app.command()
@@ -344,7 +334,7 @@ def demo(
     try:
         show.run(folder, query or [], once, port, console)
     except (OSError, MixerError, processes.NotReady) as error:
-        raise _failure(str(error)) from error
+        raise failure(str(error)) from error
 
 
 app.command()(cli_drift.rules)
@@ -354,9 +344,9 @@ def _settings(config: Path) -> Settings:
     try:
         return settings.load(config)
     except SettingsError as error:
-        raise _failure(str(error)) from error
+        raise failure(str(error)) from error
     except OSError as error:
-        raise _failure(f"{config}: {error.strerror}; name a settings file with --config") from error
+        raise failure(f"{config}: {error.strerror}; name a settings file with --config") from error
 
 
 def _with_workers(loaded: Settings, workers: int) -> Settings:
@@ -390,39 +380,30 @@ def _job(config: Path, mix: str, judgements: Path, pools: str, target: str) -> J
         "open,judged": ("open", "judged"),
     }
     if pools not in taken:
-        raise _failure(f"--pools {pools}: take {' or '.join(taken)}")
+        raise failure(f"--pools {pools}: take {' or '.join(taken)}")
     try:
         return work.Job(loaded, name, judged.read(judgements), taken[pools], target)
     except (OSError, judged.JudgementsError) as error:
-        raise _failure(str(error)) from error
+        raise failure(str(error)) from error
 
 
 def _mix_name(loaded: Settings, mix: str) -> str:
-    name = mix or loaded.server.default_mix
-    if name not in loaded.mixes:
-        raise _failure(f"no mix is called {name!r}; there are: {', '.join(loaded.mixes)}")
-    return name
+    try:
+        return loaded.mix_called(mix)
+    except ValueError as error:
+        raise failure(str(error)) from error
 
 
 def _recipe(path: Path | None) -> Recipe:
     from models.training import Recipe
 
-    if path is None:
-        return Recipe()
+    return _read(Recipe, path) if path else Recipe()
+
+
+def _read(kind: type[M], path: Path) -> M:
     try:
-        return Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        raise _failure(
-            "\n".join(f"{path}: {fault.path}: {fault.message}" for fault in describe(error))
-        ) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise _failure(f"{path}: {error}") from error
-
-
-def _say(message: str) -> None:
-    console.print(message, markup=False, highlight=False, soft_wrap=True)
-
-
-def _failure(message: str, status: int = 1) -> typer.Exit:
-    errors.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
-    return typer.Exit(status)
+        return read_as(kind, path)
+    except FileFault as error:
+        raise failure(str(error)) from error
+    except OSError as error:
+        raise failure(f"{path}: {error}") from error

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
-from pydantic import ValidationError
 
 from mixer import settings
-from mixer.faults import describe
+from mixer.cli_words import failure
+from mixer.faults import FileFault, read_as
 from mixer.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,9 +40,9 @@ def rules(
         sliced = any(mix.slices for mix in loaded.mixes.values())
         doubts = rule_files.write(_manifests(loaded), out, _bounds(bounds), labels, runbooks, sliced)
     except settings.SettingsError as error:
-        raise _failure(str(error)) from error
+        raise failure(str(error)) from error
     except OSError as error:
-        raise _failure(f"{error.filename}: {error.strerror}") from error
+        raise failure(f"{error.filename}: {error.strerror}") from error
     for doubt in doubts:
         typer.secho(doubt, fg=typer.colors.YELLOW, err=True)
     typer.echo(f"{out / rule_files.RULES}\n{out / rule_files.TESTS}")
@@ -59,30 +58,20 @@ def _manifests(loaded: Settings) -> dict[str, Manifest | None]:
             for name, mix in loaded.mixes.items()
         }
     except model.ModelRefused as refusal:
-        raise _failure(str(refusal)) from refusal
+        raise failure(str(refusal)) from refusal
 
 
 def _bounds(path: Path | None) -> Bounds:
     from models.rules import Bounds
 
-    if path is None:
-        return Bounds()
     try:
-        return Bounds.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        lines = [f"{path}: {fault.path}: {fault.message}" for fault in describe(error)]
-        raise _failure("\n".join(lines)) from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise _failure(f"{path}: {error}") from error
+        return read_as(Bounds, path) if path else Bounds()
+    except FileFault as error:
+        raise failure(str(error)) from error
 
 
 def _label(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier() or set(value) & set('"\\\n'):
-        raise _failure(f"--match {text}: write label=value")
+        raise failure(f"--match {text}: write label=value")
     return name, value
-
-
-def _failure(message: str) -> typer.Exit:
-    typer.secho(message, fg=typer.colors.RED, err=True)
-    return typer.Exit(1)

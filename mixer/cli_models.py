@@ -10,11 +10,12 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from rich.console import Console
 
 from mixer import terminal_models
+from mixer.cli_words import console, errors, failure, say
 from mixer.decision import Bounds
-from mixer.place import bounds_of, given, place_of, somewhere
+from mixer.faults import read_as
+from mixer.place import given, place_of, somewhere
 from mixer.proof import RegistryError
 from mixer.registry import Registry
 from mixer.settings import SettingsError
@@ -28,9 +29,6 @@ app = typer.Typer(
     "Servers load at their start what is current.\n\n"
     "Where the registry is: --registry, or MIXER_REGISTRY, or the settings file of --config.",
 )
-
-console = Console()
-errors = Console(stderr=True)
 
 Where = Annotated[
     str,
@@ -72,7 +70,7 @@ def publish(
     if as_json:
         return _json({"version": manifest.version, "sha256": manifest.model_sha256, "new": new})
     state = "published; `mixer models promote` makes it current" if new else "was there already"
-    return _say(f"{name or manifest.name} {manifest.version}: {state}")
+    return say(f"{name or manifest.name} {manifest.version}: {state}")
 
 
 @app.command("list")
@@ -89,7 +87,7 @@ def list_(
         return _json([_line(one, manifest, now) for one, found, now in held for manifest in found])
     for one, found, current in held:
         console.print(terminal_models.versions(one, found, current))
-    return None if held else _say(f"{shelf.url} holds no model; `mixer models publish` adds one")
+    return None if held else say(f"{shelf.url} holds no model; `mixer models publish` adds one")
 
 
 def _line(name: str, manifest: Any, current: Any) -> dict[str, Any]:
@@ -199,7 +197,7 @@ def promote(
         current = place.registry.current(place.name)
         if current and current.version == candidate.version:
             raise RegistryError(f"{candidate.version} is current already")
-        keeping = bounds_of(bounds)
+        keeping = read_as(Bounds, bounds) if bounds else Bounds()
         with errors.status(f"the gate looks at {candidate.version}"):
             decision, pointer = promotion.promote(place.registry, candidate, keeping, why)
     if as_json:
@@ -212,11 +210,11 @@ def promote(
     else:
         console.print(terminal_models.decision(decision))
     if not pointer:
-        raise _failure("\n".join(f"refused by {refusal}" for refusal in decision.refusals))
+        raise failure("\n".join(f"refused by {refusal}" for refusal in decision.refusals))
     return (
         None
         if as_json
-        else _say(f"{place.name}: {pointer.version} is current; before it: {pointer.previous or 'nothing'}")
+        else say(f"{place.name}: {pointer.version} is current; before it: {pointer.previous or 'nothing'}")
     )
 
 
@@ -238,7 +236,7 @@ def rollback(
         was, current = place.registry.rollback(place.name, why, place.version(to) if to else "")
     if as_json:
         return _json({"was": _dump(was), "current": _dump(current)})
-    return _say(f"{place.name}: {current.version} is current again, no longer {was.version}")
+    return say(f"{place.name}: {current.version} is current again, no longer {was.version}")
 
 
 def _print_bounds() -> None:
@@ -252,7 +250,7 @@ def _told() -> Iterator[None]:
     try:
         yield
     except (RegistryError, SettingsError, OSError, ValueError) as error:
-        raise _failure(str(error)) from error
+        raise failure(str(error)) from error
 
 
 def _dump(pointer: Any) -> Any:
@@ -261,12 +259,3 @@ def _dump(pointer: Any) -> Any:
 
 def _json(told: Any) -> None:
     console.print_json(json.dumps(told))
-
-
-def _say(message: str) -> None:
-    console.print(message, markup=False, highlight=False, soft_wrap=True)
-
-
-def _failure(message: str) -> typer.Exit:
-    errors.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
-    return typer.Exit(1)

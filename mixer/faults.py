@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,21 @@ class Fault:
     def at(self, line: int) -> Fault:
         """The same fault, placed."""
         return replace(self, line=line)
+
+
+class FileFault(ValueError):
+    """A YAML file that does not hold what it should: every fault, one a line."""
+
+
+def read_as(kind: type[M], path: Path) -> M:
+    """What a YAML file holds. Raises: FileFault; OSError where the file cannot be read."""
+    try:
+        return kind.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        lines = [f"{path}: {fault.path}: {fault.message}" for fault in describe(error)]
+        raise FileFault("\n".join(lines)) from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise FileFault(f"{path}: {error}") from error
 
 
 def describe(error: ValidationError) -> Iterator[Fault]:

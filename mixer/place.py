@@ -1,16 +1,11 @@
-"""Which registry and which model a person means, from options and settings; and the gate's bounds from a file."""
+"""Which registry and which model a person means, from options and settings."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-from pydantic import ValidationError
-
 from mixer import settings
-from mixer.decision import Bounds
-from mixer.faults import describe
 from mixer.proof import RegistryError
 from mixer.registry import Registry
 from mixer.schema import Feature
@@ -36,7 +31,7 @@ class Place:
 
 
 def place_of(registry: str, name: str, config: Path | None, mix: str) -> Place:
-    """The one model meant. Raises: RegistryError."""
+    """The one model meant. Raises: as `somewhere`."""
     place = somewhere(registry, config, mix)
     if wanted := name or place.name:
         return Place(place.registry, wanted, place.features)
@@ -49,14 +44,11 @@ def place_of(registry: str, name: str, config: Path | None, mix: str) -> Place:
 
 
 def somewhere(registry: str, config: Path | None, mix: str) -> Place:
-    """The registry meant, and the model where the settings name one."""
+    """The registry meant, and the model where the settings name one. Raises: RegistryError; ValueError, no such mix."""
     if not config:
         return Place(Registry(given(registry)), "")
     loaded = _settings(config)
-    wanted = mix or loaded.server.default_mix
-    if wanted not in loaded.mixes:
-        raise RegistryError(f"no mix is called {wanted!r}; there are: {', '.join(loaded.mixes)}")
-    rules = loaded.mixes[wanted]
+    rules = loaded.mixes[loaded.mix_called(mix)]
     declared = loaded.models.get(rules.model)
     if isinstance(declared, RegistryModelSettings):
         return Place(Registry(registry or declared.registry), declared.name, rules.features)
@@ -77,15 +69,3 @@ def _settings(config: Path) -> Settings:
         return settings.load(config)
     except OSError as error:
         raise RegistryError(f"{config}: {error.strerror}; name a settings file with --config") from error
-
-
-def bounds_of(path: Path | None) -> Bounds:
-    """Raises: RegistryError with every fault of the file."""
-    if path is None:
-        return Bounds()
-    try:
-        return Bounds.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        raise RegistryError("\n".join(f"{path}: {f.path}: {f.message}" for f in describe(error))) from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RegistryError(f"{path}: {error}") from error

@@ -293,6 +293,13 @@ class Settings(Frozen):
     feedback: FeedbackSettings | None = None
     """None takes no feedback."""
 
+    def mix_called(self, name: str) -> str:
+        """The name of a mix, the default one's for an empty one. Raises: ValueError where there is no such mix."""
+        wanted = name or self.server.default_mix
+        if wanted not in self.mixes:
+            raise ValueError(f"no mix is called {wanted!r}; there are: {', '.join(self.mixes)}")
+        return wanted
+
 
 class Secrets(Frozen):
     """What must not stand in a file."""

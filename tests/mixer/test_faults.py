@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from pydantic import BaseModel, ConfigDict
 
-from mixer.faults import Fault, dangling_references, line_of, repeated_keys
+from mixer.faults import Fault, FileFault, dangling_references, line_of, read_as, repeated_keys
 
 TEXT = """server:
   listen: a
@@ -77,3 +79,43 @@ def test_the_same_key_in_two_places_is_no_repeat() -> None:
 def test_a_tree_of_the_wrong_form_breaks_nothing(raw: dict[str, Any]) -> None:
     """References are looked for in the raw tree: what has the wrong form is passed over, not stumbled on."""
     assert list(dangling_references(raw)) == []
+
+
+class Size(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    width: int
+    height: int
+
+
+def test_a_file_is_what_it_holds(tmp_path: Path) -> None:
+    """A file that fits is the model that it was read as."""
+    path = tmp_path / "size.yaml"
+    path.write_text("{width: 3, height: 4}", encoding="utf-8")
+    assert read_as(Size, path) == Size(width=3, height=4)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"{width: three, depth: 1}", ["width: ", "height: ", "depth: unknown key"]),
+        (b"{width: [", ["while parsing"]),
+        (b"\xff", ["utf-8"]),
+    ],
+)
+def test_every_fault_of_a_file_is_a_line_that_names_it(
+    tmp_path: Path, content: bytes, told: list[str]
+) -> None:
+    """What a field lacks or should not hold, text that is no YAML, bytes that are no text."""
+    path = tmp_path / "size.yaml"
+    path.write_bytes(content)
+    with pytest.raises(FileFault) as caught:
+        read_as(Size, path)
+    for part in told:
+        assert any(line.startswith(f"{path}: ") and part in line for line in str(caught.value).splitlines())
+
+
+def test_a_file_that_is_not_there_is_no_fault_of_its_content(tmp_path: Path) -> None:
+    """Whoever reads it says what to do then."""
+    with pytest.raises(FileNotFoundError):
+        read_as(Size, tmp_path / "size.yaml")

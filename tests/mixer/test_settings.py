@@ -58,6 +58,14 @@ def test_a_sound_file_becomes_a_tree() -> None:
     assert made.limits.page_size == 100
 
 
+def test_a_mix_is_called_by_its_name_or_is_the_default_one() -> None:
+    """No name is the default mix's; a name that no mix has is an error that lists those there are."""
+    made = settings.parse(SOUND)
+    assert (made.mix_called(""), made.mix_called("default")) == ("default", "default")
+    with pytest.raises(ValueError, match="no mix is called 'none'; there are: default"):
+        made.mix_called("none")
+
+
 def test_the_tree_is_frozen() -> None:
     """Settings never change once read, at any depth."""
     made = settings.parse(SOUND)
