@@ -176,6 +176,7 @@ def test_help_shows_the_way() -> None:
         "schema",
         "catalogue",
         "demo",
+        "models",
     ):
         assert re.search(rf"\b{command} +[A-Z]", text), command
 

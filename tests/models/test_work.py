@@ -13,9 +13,10 @@ from rich.console import Console, RenderableType
 
 from mixer.client import AsyncMixerClient
 from mixer.manifest import CARD, MANIFEST, MODEL, sha256_of
+from mixer.manifest import JUDGED as LISTINGS
 from mixer.model import read_manifest
 from mixer.settings import Settings
-from models import card, training, work
+from models import card, listings, training, work
 from models.judgements import Judged, Judgements, Split
 from models.training import Recipe
 from models.work import Job
@@ -123,6 +124,20 @@ async def test_training_twice(tmp_path: Path, console: Console) -> None:
     assert read_manifest(folders[0]) == one
     assert (folders[0] / CARD).exists()
     assert sorted(path.name for path in folders[0].parent.iterdir()) == ["one", "two"]
+    assert one.judged_sha256 == two.judged_sha256 == sha256_of(folders[0] / LISTINGS)
+
+
+async def test_what_was_held_out_is_kept_beside_the_model(tmp_path: Path, console: Console) -> None:
+    """The test queries as they were served, which the model never saw; of the validation split where there are none."""
+    made = await work.train(job(), "m", RECIPE, tmp_path / "m", console)
+    held = listings.read(tmp_path / "m" / LISTINGS)
+    assert (held.split, held.schema_sha256) == ("test", made.schema_sha256)
+    assert {ls.judged.query for ls in held.listings} == {judged.query for judged in JUDGED.of("test")}
+    assert held.feature_names == ("uses", "rank")
+    assert {len(ls) for ls in held.listings} == {10}
+    few = replace(JUDGED, queries=(*JUDGED.of("train"), *JUDGED.of("valid")))
+    await work.train(job(judgements=few), "m", RECIPE, tmp_path / "few", console)
+    assert listings.read(tmp_path / "few" / LISTINGS).split == "valid"
 
 
 async def test_training_on_both_pools(tmp_path: Path, console: Console) -> None:
