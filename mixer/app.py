@@ -78,8 +78,7 @@ async def build(
     """Open the backends and load the models; `backends` stand in for those of the settings, by name.
 
     Raises: OSError or ValueError where an embedded backend's index, the feature log or the event log cannot be
-    opened. A model that
-    fails a check raises nothing: its mix says so.
+    opened. A model that fails a check raises nothing: its mix says so.
     """
     await asyncio.to_thread(gather.warm)
     secrets, metrics = secrets or Secrets.from_environment(), metrics or Metrics()

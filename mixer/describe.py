@@ -32,7 +32,7 @@ from mixer.values import (
 
 Attributes = dict[str, Any]
 
-_FOREIGN_CHARS = 128
+FOREIGN_CHARS = 128
 """Kept of a text that a backend sent."""
 
 
@@ -105,9 +105,9 @@ def of_reply(reply: Reply) -> Attributes:
         "mixer.backend.hits": 0 if reply.hits is None else len(reply.hits),
     }
     if reply.index.version:
-        attributes["mixer.backend.index_version"] = reply.index.version[:_FOREIGN_CHARS]
+        attributes["mixer.backend.index_version"] = reply.index.version[:FOREIGN_CHARS]
     if reply.index.server_version:
-        attributes["mixer.backend.server_version"] = reply.index.server_version[:_FOREIGN_CHARS]
+        attributes["mixer.backend.server_version"] = reply.index.server_version[:FOREIGN_CHARS]
     return attributes
 
 

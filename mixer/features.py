@@ -47,11 +47,10 @@ class MakeFeatures:
         self._declared = tuple(declared)
         self._names = tuple(feature.name for feature in declared)
         bounds = [feature.bounds for feature in declared]
-        self._low = np.array([[low] for low, _ in bounds]).reshape(-1, 1)
-        self._high = np.array([[high] for _, high in bounds]).reshape(-1, 1)
-        self._defaults = np.array([[np.nan if f.default is None else f.default] for f in declared]).reshape(
-            -1, 1
-        )
+        defaults = [np.nan if feature.default is None else feature.default for feature in declared]
+        self._low = np.array([low for low, _ in bounds]).reshape(-1, 1)
+        self._high = np.array([high for _, high in bounds]).reshape(-1, 1)
+        self._defaults = np.array(defaults).reshape(-1, 1)
 
     def __call__(self, plan: Plan, candidates: Candidates) -> Features:
         """Float64 (n, f): values out of range count as such and, like missing ones, become the default."""

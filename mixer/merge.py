@@ -156,9 +156,8 @@ def _vote_groups(members: Mapping[str, MixBackendSettings]) -> list[list[int]]:
 def _min_max(scores: FloatColumn, low: FloatColumn, high: FloatColumn) -> FloatColumn:
     """Scores on the scale from `low` to the best score or `high`, whichever is more; 0 to 1."""
     top = _scale_top(scores, low, high)
-    with np.errstate(
-        over="ignore", invalid="ignore", divide="ignore"
-    ):  # scales near the ends of what a float holds
+    # Scales near the ends of what a float holds, or of no length.
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         shares = np.maximum(np.fmin((scores - low) / (top - low), 1.0), 0.0)
     return np.where(np.isnan(scores), np.nan, np.where(top > low, shares, 0.0))
 

@@ -7,10 +7,9 @@ from time import monotonic
 
 from backends.base import Index
 from mixer import catalogue
+from mixer.describe import FOREIGN_CHARS
 from mixer.metrics import Metrics
 
-_FOREIGN_CHARS = 128
-"""Kept of a text that a backend sent."""
 _RECENT_S = 60.0
 """Replicas of a backend may differ for a while: what another said within this time is no change."""
 _KEPT, _QUIET_S = 16, 1.0
@@ -24,7 +23,7 @@ class Origin:
 
     def __init__(self, mix: str, backend: str, metrics: Metrics) -> None:
         """Nothing is known of it yet."""
-        self._last = Index()
+        self._fresh_at_s = 0.0
         self._metrics, self._labels = metrics, {"mix": mix, "backend": backend}
         self._index, self._schema, self._server = (
             _Fact(mix, backend, what, metrics) for what in ("index", "schema", "server")
@@ -36,9 +35,9 @@ class Origin:
         self._index.heard(index.version, now_s)
         self._schema.heard(index.schema, now_s)
         self._server.heard(index.server_version, now_s)
-        if index.fresh_at_s and index.fresh_at_s != self._last.fresh_at_s:
+        if index.fresh_at_s not in (0.0, self._fresh_at_s):
             self._metrics.gauge(catalogue.BACKEND_FRESH_AT, **self._labels).set(index.fresh_at_s)
-        self._last = index
+        self._fresh_at_s = index.fresh_at_s
 
 
 class _Fact:
@@ -54,7 +53,7 @@ class _Fact:
 
     def heard(self, value: str, now_s: float) -> None:
         """Counts and logs another value than the last, unless it was said a moment ago; the first is no change."""
-        value = value[:_FOREIGN_CHARS]
+        value = value[:FOREIGN_CHARS]
         if not value:
             return
         if value != self._last:

@@ -23,7 +23,7 @@ from mixer.values import (
 )
 from protos.mixer.v1 import mixer_pb2 as pb
 
-_YEAR_10000_S = 253_402_300_800
+YEAR_10000_S = 253_402_300_800
 _OUTCOMES = {outcome: pb.Outcome.Value(f"OUTCOME_{outcome.name}") for outcome in Outcome}
 _RANKERS = {ranker: getattr(pb, f"RANKER_{ranker.name}") for ranker in Ranker}
 
@@ -231,7 +231,7 @@ def _add_backend(execution: pb.Execution, reply: Reply, hits: int) -> None:
         server_version=reply.index.server_version,
     )
     # Unknown is 0; some times no calendar holds.
-    if 0 < reply.index.fresh_at_s < _YEAR_10000_S:
+    if 0 < reply.index.fresh_at_s < YEAR_10000_S:
         whole_s = int(reply.index.fresh_at_s)
         backend.fresh_at.seconds = whole_s
         backend.fresh_at.nanos = int((reply.index.fresh_at_s - whole_s) * 1e9)

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from mixer.errors import InvalidRequest, Violation
 from mixer.events import Event, EventKind, EventOutcome
 from mixer.settings import LimitSettings
+from mixer.wire import YEAR_10000_S
 from protos.mixer.v1 import mixer_pb2 as pb
 
-_YEAR_10000_S = 253_402_300_800
 _KINDS = {pb.EventKind.Value(f"EVENT_KIND_{kind.name}"): kind for kind in EventKind}
 _OUTCOMES = {outcome: f"EVENT_OUTCOME_{outcome.name}" for outcome in EventOutcome}
 
@@ -50,7 +50,7 @@ def _wrong(event: pb.Event, path: str, limits: LimitSettings) -> Iterator[Violat
 
 
 def _is_time(event: pb.Event) -> bool:
-    return 0 < event.time.seconds < _YEAR_10000_S and 0 <= event.time.nanos < 1_000_000_000
+    return 0 < event.time.seconds < YEAR_10000_S and 0 <= event.time.nanos < 1_000_000_000
 
 
 def _event(event: pb.Event, now_s: float) -> Event:

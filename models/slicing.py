@@ -26,10 +26,11 @@ def by_slice(listings: Sequence[Listing], slices: Slices) -> dict[Cell, list[Lis
 
 def ndcg(listings: Sequence[Listing], order: Order, slices: Slices) -> dict[Cell, Interval]:
     """An order's NDCG in every slice."""
-    return {
-        cell: evaluation.interval(evaluation.values(part, order, evaluation.ndcg))
-        for cell, part in by_slice(listings, slices).items()
-    }
+    return {cell: _ndcg(part, order) for cell, part in by_slice(listings, slices).items()}
+
+
+def _ndcg(part: Sequence[Listing], order: Order) -> Interval:
+    return evaluation.interval(evaluation.values(part, order, evaluation.ndcg))
 
 
 def table(listings: Sequence[Listing], rankings: Mapping[str, Order], slices: Slices, title: str) -> Table:
@@ -38,8 +39,8 @@ def table(listings: Sequence[Listing], rankings: Mapping[str, Order], slices: Sl
     drawn = Table(title=title, caption="mean NDCG over queries [95 % interval]")
     for heading in ("slice", "value", "queries", *rankings, "gain"):
         drawn.add_column(heading, justify="left" if heading in ("slice", "value") else "right")
-    found = {name: ndcg(listings, order, slices) for name, order in rankings.items()}
     for cell, part in by_slice(listings, slices).items():
+        figures = (_ndcg(part, order) for order in rankings.values())
         gain = evaluation.difference(part, last, first)
-        drawn.add_row(*cell, str(len(part)), *(str(each[cell]) for each in found.values()), str(gain))
+        drawn.add_row(*cell, str(len(part)), *map(str, figures), str(gain))
     return drawn

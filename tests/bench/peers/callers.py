@@ -11,8 +11,7 @@ from urllib.parse import quote
 import grpc
 
 from protos.mixer.v1 import mixer_pb2, mixer_pb2_grpc
-
-QUERY = "the quick brown fox"
+from tests.bench.servers import QUERY
 
 
 @dataclass(frozen=True, slots=True)
