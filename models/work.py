@@ -183,6 +183,7 @@ def for_work(settings: Settings, mix: str, with_model: bool) -> Settings:
             ),
             "limits": settings.limits.model_copy(update={"page_size": asked}),
             "feature_log": None,
+            "feedback": None,
             "mixes": {mix: rules.model_copy(update={"backends": patient, "model": model})},
         }
     )

@@ -113,6 +113,17 @@ def test_settings_for_work_serve_whole_lists(served: Settings) -> None:
     assert served.limits.page_size == 50
 
 
+def test_settings_for_work_keep_no_log(served: Settings, tmp_path: Path) -> None:
+    """What is asked for judging is no traffic: neither the feature log nor the event log is opened for it."""
+    logs = {
+        "feature_log": {"sinks": [{"kind": "parquet", "folder": str(tmp_path / "served")}]},
+        "feedback": {"folder": str(tmp_path / "events")},
+    }
+    logged = Settings.model_validate({**served.model_dump(), **logs})
+    private = work.for_work(logged, "default", with_model=False)
+    assert (private.feature_log, private.feedback) == (None, None)
+
+
 async def test_training_twice(tmp_path: Path, console: Console) -> None:
     """The same judgements, mix and recipe give the same model file, to the byte; it ranks better than fusion."""
     folders = [tmp_path / "deep" / name for name in ("one", "two")]
