@@ -23,8 +23,9 @@ from mixer.values import Bookmark, Candidates, IntColumn, Page, Plan, Reply, Sco
 class Arrange:
     """The stage: decides which hits stand where."""
 
-    def __init__(self, mix: MixSettings, signer: CursorSigner) -> None:
-        """Takes the mix whose rules it applies."""
+    def __init__(self, mix: MixSettings, signer: CursorSigner, arm: str = "") -> None:
+        """Takes the mix whose rules it applies, and the arm of its experiment whose lists it cuts."""
+        self._arm = arm
         self._pins = {pin.query.casefold().strip(): pin.ids for pin in mix.pins}
         self._diversity = mix.diversity
         self._signer = signer
@@ -45,7 +46,7 @@ class Arrange:
         cursor = ""
         if end < len(order):
             served = [ids[row] for row in order[:end].tolist()]
-            cursor = self._signer.seal(_bookmark(plan, replies, scores, served))
+            cursor = self._signer.seal(_bookmark(plan, replies, scores, served, self._arm))
         return Page(order, plan.offset, plan.request.page_size, frozenset(pinned.tolist()), cursor)
 
     def _pinned_rows(self, query: str, ids: Sequence[str]) -> IntColumn:
@@ -85,11 +86,14 @@ def spread(order: IntColumn, candidates: Candidates, rule: DiversitySettings) ->
     return np.concatenate([np.array(head, np.intp), order[~np.isin(order, head)]])
 
 
-def _bookmark(plan: Plan, replies: Sequence[Reply], scores: Scores, served: Sequence[str]) -> Bookmark:
+def _bookmark(
+    plan: Plan, replies: Sequence[Reply], scores: Scores, served: Sequence[str], arm: str
+) -> Bookmark:
     return Bookmark(
         request=request_digest(plan.request),
         indexes=indexes_read(replies),
         ranker=ranker_used(scores),
         served=served_digest(served),
         offset=len(served),
+        arm=arm,
     )

@@ -29,7 +29,7 @@ LABELS = {
     "backend": "configured backends",
     "what": "what a backend says of itself: index, schema, server",
     "outcome": "outcomes of a backend: ok, timeout, error, refused, cancelled, skipped; of an event: accepted, "
-    "duplicate, late, unknown",
+    "duplicate, late, unknown; of a swap: swapped, refused, unreadable, failed; of an arm: ok, error, refused",
     "reason": "reasons listed in code",
     "check": "checks of a model: registry, manifest, checksum, schema, test_load, golden",
     "feature": "declared features",
@@ -40,6 +40,7 @@ LABELS = {
     "version": "versions of the loaded models",
     "sha256": "hashes of the loaded models",
     "sink": "kinds of sinks: parquet, otlp, kafka",
+    "arm": "arms of the configured experiments",
     "scorer": "what evaluates a model: forest, lightgbm",
     "kind": "kinds of events: impression, click, conversion",
 }
@@ -59,7 +60,7 @@ class Metric:
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
-    merged: Literal["livesum", "livemax"] = "livesum"
+    merged: Literal["livesum", "livemax", "livemin"] = "livesum"
     """How gauges of several workers become one; those of a worker that ended are left out. Others are summed."""
 
 
@@ -139,6 +140,12 @@ MODEL_SCORER = Metric(
 MODEL_REFUSED = Metric(
     "mixer_model_refused_total", Kind.COUNTER, "Models that failed a check at load.", ("mix", "check")
 )
+MODEL_SWAPS = Metric(
+    "mixer_model_swaps_total",
+    Kind.COUNTER,
+    "Tries to follow a registry's pointer while serving, by how they ended.",
+    ("mix", "outcome"),
+)
 SCORE_BIN = Metric(
     "mixer_score_bin_total",
     Kind.COUNTER,
@@ -200,6 +207,43 @@ SLICE_SCORE_BIN = Metric(
     "Scores by bin of the model's own profile, by slice.",
     ("mix", "version", "slice", "value", "bin"),
 )
+_ARM = ("mix", "arm")
+ARM_REQUESTS = Metric(
+    "mixer_arm_requests_total",
+    Kind.COUNTER,
+    "Requests in an arm; refused is the caller's fault, error is not.",
+    (*_ARM, "outcome"),
+)
+ARM_SECONDS = Metric(
+    "mixer_arm_duration_seconds", Kind.HISTOGRAM, "Time of an arm's answers.", _ARM, _SECONDS
+)
+ARM_FALLBACKS = Metric(
+    "mixer_arm_fallbacks_total", Kind.COUNTER, "An arm's answers in fused order for want of its model.", _ARM
+)
+ARM_SHARE = Metric(
+    "mixer_arm_share_ratio", Kind.GAUGE, "Share of the keys that an arm gets now.", _ARM, merged="livemax"
+)
+ARM_KEYS = Metric("mixer_arm_keys", Kind.GAUGE, "Distinct keys in an arm, or an even sample of them.", _ARM)
+ARM_TAKEN_BACK = Metric(
+    "mixer_arm_taken_back",
+    Kind.GAUGE,
+    "1 where the model in an arm went past a bound and serves no more.",
+    _ARM,
+    merged="livemax",
+)
+ROLLBACKS = Metric(
+    "mixer_canary_rollbacks_total", Kind.COUNTER, "Arms taken back, by the bound.", (*_ARM, "reason")
+)
+SAMPLE_RATIO_P = Metric(
+    "mixer_sample_ratio_p_value",
+    Kind.GAUGE,
+    "How probable it is that the arms' keys are at least so far from their shares by chance.",
+    ("mix",),
+    merged="livemin",
+)
+OUTSIDE = Metric(
+    "mixer_outside_experiment_total", Kind.COUNTER, "Requests without the experiment's key.", ("mix",)
+)
 SPANS_DROPPED = Metric(
     "mixer_spans_dropped_total", Kind.COUNTER, "Spans that never reached the collector.", ("reason",)
 )
@@ -246,6 +290,7 @@ ATTRIBUTES = (
         "error.type", "string", f"{_RPCS}, {_RETRIEVE}, {_STAGES}", "Why it failed; absent where it did not."
     ),
     Attribute("mixer.mix", "string", _ROOT, "The mix that answered."),
+    Attribute("mixer.arm", "string", _ROOT, "The arm of the mix's experiment that answered."),
     Attribute("mixer.query_id", "string", _ROOT, "The answer's query id."),
     Attribute("mixer.query.hash", "string", _ROOT, "Keyed hash of the query (telemetry.query: hash)."),
     Attribute("mixer.query.raw", "string", _ROOT, "The query itself (telemetry.query: raw)."),

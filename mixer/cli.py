@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +18,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from backends import build
 from backends.index import IndexFault
-from mixer import arguments, cli_drift, cli_models, settings, terminal
+from mixer import arguments, cli_drift, cli_experiment, cli_models, settings, terminal
 from mixer.cli_words import console, errors, failure, say
 from mixer.client import MixerClient, MixerError
 from mixer.faults import FileFault, M, describe, read_as
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_models.app, name="models")
+app.add_typer(cli_experiment.app, name="experiment")
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="Settings file (YAML).")]
 Target = Annotated[str, typer.Option(help="host:port of a running Mixer.")]
@@ -299,11 +301,7 @@ def skew(
 def check_config(config: Config) -> None:
     """Check a settings file and the models it names; every fault is listed, with its line."""
     loaded = _settings(config)
-    faults = [
-        f"mixes.{name}.model: {fault}"
-        for name, mix in loaded.mixes.items()
-        if (fault := _refused(mix, loaded))
-    ]
+    faults = [fault for name, mix in loaded.mixes.items() for fault in _refused(name, mix, loaded)]
     if faults:
         raise failure("\n".join(faults))
     say(f"{config}: sound; mixes: {', '.join(loaded.mixes)}; backends: {', '.join(loaded.backends)}")
@@ -355,17 +353,18 @@ def _with_workers(loaded: Settings, workers: int) -> Settings:
     return loaded.model_copy(update={"server": server})
 
 
-def _refused(mix: MixSettings, loaded: Settings) -> str:
-    """Why the mix's model cannot be used; empty where it can."""
+def _refused(name: str, mix: MixSettings, loaded: Settings) -> Iterator[str]:
+    """Why models of the mix cannot be used."""
     from mixer import model, sources
 
-    if not mix.model:
-        return ""
-    try:
-        sources.load(loaded.models[mix.model], mix.features)
-    except model.ModelRefused as refusal:
-        return f"{refusal.check} check: {refusal}"
-    return ""
+    arms = mix.experiment.arms if mix.experiment else ()
+    named = {"model": mix.model, **{f"experiment.arms.{n}.model": arm.model for n, arm in enumerate(arms)}}
+    for place, key in named.items():
+        if key:
+            try:
+                sources.load(loaded.models[key], mix.features)
+            except model.ModelRefused as refusal:
+                yield f"mixes.{name}.{place}: {refusal.check} check: {refusal}"
 
 
 def _job(config: Path, mix: str, judgements: Path, pools: str, target: str) -> Job:

@@ -26,7 +26,7 @@ app = typer.Typer(
     help="Versions of models in a registry: a folder, or any fsspec URL (s3://…, gs://…).\n\n"
     "The way: [bold]publish[/] a folder that `mixer train` wrote, [bold]list[/] and [bold]diff[/] what is there, "
     "[bold]promote[/] a version, which runs the gate, [bold]rollback[/] in one command. "
-    "Servers load at their start what is current.\n\n"
+    "Running servers follow what is current, without a restart.\n\n"
     "Where the registry is: --registry, or MIXER_REGISTRY, or the settings file of --config.",
 )
 

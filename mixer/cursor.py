@@ -26,6 +26,8 @@ class CursorSigner:
     def seal(self, bookmark: Bookmark) -> str:
         """The bookmark as URL-safe text."""
         fields = [bookmark.request, bookmark.indexes, bookmark.ranker, bookmark.served, bookmark.offset]
+        if bookmark.arm:
+            fields.append(bookmark.arm)
         body = _encode(fields).encode()
         return base64.urlsafe_b64encode(self._tag(body) + body).decode().rstrip("=")
 
@@ -40,8 +42,8 @@ class CursorSigner:
             raise InvalidRequest(
                 [Violation("cursor", "is not one of this server's; send next_cursor unchanged")]
             )
-        request, indexes, ranker, served, offset = json.loads(body)
-        return Bookmark(request, tuple((name, version) for name, version in indexes), ranker, served, offset)
+        request, indexes, *others = json.loads(body)
+        return Bookmark(request, tuple((name, version) for name, version in indexes), *others)
 
     def _tag(self, body: bytes) -> bytes:
         return hashlib.blake2b(body, key=self._key, digest_size=_TAG_BYTES).digest()

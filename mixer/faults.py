@@ -98,7 +98,16 @@ def dangling_references(raw: dict[str, Any]) -> Iterator[Fault]:
                 yield Fault(f"{where}.backends.{member}", _unknown("backend", member, backends))
         if mix.get("model") and _dangles(mix["model"], models):
             yield Fault(f"{where}.model", _unknown("model", mix["model"], models))
+        yield from _dangling_arms(mix.get("experiment"), f"{where}.experiment.arms", models)
         yield from _dangling_features(mix.get("features"), f"{where}.features", members)
+
+
+def _dangling_arms(experiment: object, where: str, models: dict[str, Any]) -> Iterator[Fault]:
+    arms = _mapping(experiment).get("arms")
+    for place, arm in enumerate(arms if isinstance(arms, list) else []):
+        name = _mapping(arm).get("model")
+        if name and _dangles(name, models):
+            yield Fault(f"{where}.{place}.model", _unknown("model", name, models))
 
 
 def _dangling_features(features: object, where: str, members: dict[str, Any]) -> Iterator[Fault]:

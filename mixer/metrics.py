@@ -13,9 +13,12 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-from mixer.catalogue import METRICS, Kind, Metric
+from mixer.catalogue import METRICS, MODEL_INFO, MODEL_SCORER, Kind, Metric
 
 disable_created_metrics()
+
+_NAMES = {MODEL_INFO.name, MODEL_SCORER.name}
+"""Gauges that say by their labels which it is, and are 1."""
 
 T = TypeVar("T", Counter, Gauge, Histogram)
 
@@ -116,7 +119,11 @@ class Merged(Collector):
         """Every metric of the catalogue."""
         shared = {family.name: family for family in MultiProcessCollector(None, str(self._folder)).collect()}
         for family in self._own.collect():
-            yield shared.get(family.name, family)
+            found = shared.get(family.name, family)
+            if family.name in _NAMES:
+                # A shared series cannot be dropped: a model that ranks no more is told by 0.
+                found.samples = [sample for sample in found.samples if sample.value]
+            yield found
 
     def forget(self, worker: int) -> None:
         """This worker ended: its gauges count no more, its counters stay."""

@@ -62,29 +62,56 @@ class MixObserver:
         self._origins = {name: Origin(mix, name, metrics) for name in backends}
         self._slices = SliceCounts(mix, metrics, slices, backends) if slices else None
         self._profiles = ProfileCounts(mix, metrics, self._slices.values if self._slices else {})
+        self._at_work: dict[str, tuple[Manifest, str | None]] = {}
         self._count: Mapping[str, Callable[[Sequence[Any], Any], None]] = {
             "merge": self._count_candidates,
             "make_features": self._count_features,
             "rank": self._count_scores,
         }
 
-    def loaded(self, manifest: Manifest, left_to_lightgbm: str | None = None) -> None:
-        """This model ranks from now on, scored here, or for the reason given by LightGBM."""
-        gauge = self._metrics.gauge
-        scorer = "lightgbm" if left_to_lightgbm else "forest"
-        gauge(catalogue.MODEL_SCORER, mix=self._mix, scorer=scorer, reason=left_to_lightgbm or "none").set(1)
-        ref = {"model": manifest.name, "version": manifest.version, "sha256": manifest.model_sha256}
-        gauge(catalogue.MODEL_INFO, mix=self._mix, **ref).set(1)
-        gauge(catalogue.MODEL_AGE, mix=self._mix).set_function(lambda: time() - manifest.created_at_s)
+    def prepare(self, manifest: Manifest) -> None:
+        """This model is about to rank: what takes time is done now. Safe on any thread."""
         self._profiles.reference(manifest)
+
+    def loaded(self, manifest: Manifest, left_to_lightgbm: str | None = None, arm: str = "") -> None:
+        """This model ranks from now on, in this arm of an experiment; what was told of the one before it is over.
+
+        `left_to_lightgbm` is why LightGBM scores it, where it does.
+        """
+        self.prepare(manifest)
+        gauge, before = self._metrics.gauge, self._told
+        self._at_work = {**self._at_work, arm: (manifest, left_to_lightgbm)}
+        for metric, labels in self._told:
+            gauge(metric, mix=self._mix, **labels).set(1)
+        for metric, labels in before:
+            if (metric, labels) not in self._told:
+                gauge(metric, mix=self._mix, **labels).set(0)
+                self._metrics.forget(metric, mix=self._mix, **labels)
+        gauge(catalogue.MODEL_AGE, mix=self._mix).set_function(self._age_s)
+
+    @property
+    def _told(self) -> list[tuple[catalogue.Metric, dict[str, str]]]:
+        """The series that name the models at work."""
+        told: list[tuple[catalogue.Metric, dict[str, str]]] = []
+        for manifest, left in self._at_work.values():
+            ref = {"model": manifest.name, "version": manifest.version, "sha256": manifest.model_sha256}
+            scorer = {"scorer": "lightgbm" if left else "forest", "reason": left or "none"}
+            told += [(catalogue.MODEL_INFO, ref), (catalogue.MODEL_SCORER, scorer)]
+        return told
+
+    def _age_s(self) -> float:
+        """Of the oldest model that ranks."""
+        return time() - min(manifest.created_at_s for manifest, _ in self._at_work.values())
 
     def refused(self, check: str) -> None:
         """A model failed a check at load."""
         self._metrics.counter(catalogue.MODEL_REFUSED, mix=self._mix, check=check).inc()
 
-    def stage(self, name: str, verb: Callable[P, R]) -> Callable[P, R]:
-        """The verb, watched."""
-        watch = self._watch(name)
+    def stage(
+        self, name: str, verb: Callable[P, R], described: describe.Describe | None = None
+    ) -> Callable[P, R]:
+        """The verb, watched; `described` instead of what its name stands for."""
+        watch = self._watch(name, described)
 
         def watched(*inputs: P.args, **named: P.kwargs) -> R:
             run = watch.begin()
@@ -182,9 +209,9 @@ class MixObserver:
         if record.heard:
             record.facts.update({f"mixer.slice.{name}": value for name, value in found.items()})
 
-    def _watch(self, name: str) -> _Watch:
+    def _watch(self, name: str, described: describe.Describe | None = None) -> _Watch:
         seconds = self._metrics.histogram(catalogue.STAGE_SECONDS, mix=self._mix, stage=name)
-        count, described = self._count.get(name), self._describers[name]
+        count, described = self._count.get(name), described or self._describers[name]
 
         def failed(error: str) -> None:
             labels = {"mix": self._mix, "stage": name, "error": error}

@@ -18,6 +18,8 @@ class Pipeline:
     make_features: Callable[[Plan, Candidates], Features]
     rank: Callable[[Candidates, Features], Scores]
     arrange: Callable[[Plan, Sequence[Reply], Candidates, Scores], Page]
+    arm: str = ""
+    """The arm of an experiment that this one answers for."""
 
     async def search(self, request: Request) -> Answer:
         """Answer one request. Raises: RequestError."""
@@ -27,4 +29,4 @@ class Pipeline:
         features = self.make_features(plan, candidates)
         scores = self.rank(candidates, features)
         page = self.arrange(plan, replies, candidates, scores)
-        return Answer(plan, replies, candidates, features, scores, page)
+        return Answer(plan, replies, candidates, features, scores, page, self.arm)

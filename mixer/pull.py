@@ -32,14 +32,6 @@ def pull(registry: Registry, name: str, pointer: Pointer, cache: Path | None = N
     return kept
 
 
-def pull_current(registry: Registry, name: str, cache: Path | None = None) -> Path:
-    """The same of what is current. Raises: RegistryError where nothing is."""
-    pointer = registry.current(name)
-    if pointer is None:
-        raise RegistryError(f"{name} has no current version in {registry.url}: promote one")
-    return pull(registry, name, pointer, cache)
-
-
 def default_cache() -> Path:
     """A folder of this user's for temporary files. Raises: RegistryError where another user's is in its place."""
     folder = Path(tempfile.gettempdir()) / f"mixer-models-{os.getuid()}"

@@ -68,6 +68,8 @@ class SearchResult:
     feature_names: tuple[str, ...]
     features: FloatColumn
     """(hits, features), NaN for missing; empty unless asked for."""
+    arm: str = ""
+    """Of the mix's experiment; empty where the request was in none."""
 
 
 def result_from(message: pb.SearchResponse) -> SearchResult:
@@ -92,6 +94,7 @@ def result_from(message: pb.SearchResponse) -> SearchResult:
         features=np.array(message.features.values, np.float64).reshape(
             len(message.hits) if names else 0, len(names)
         ),
+        arm=message.arm,
     )
 
 

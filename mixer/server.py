@@ -15,13 +15,14 @@ import grpc
 
 from backends.base import Backend
 from mixer import catalogue, telemetry, wire, wire_events
-from mixer.app import App, Mix, build
+from mixer.app import App, build
 from mixer.errors import NoFeedback, UnknownMix
 from mixer.events import EventOutcome
 from mixer.metrics import Metrics
 from mixer.record import current
 from mixer.serving import Listening, Server, State, stop_signal
 from mixer.settings import Settings
+from mixer.wiring import Mix
 from protos.mixer.v1 import mixer_pb2 as pb
 from protos.mixer.v1 import mixer_pb2_grpc as rpc
 
@@ -56,7 +57,7 @@ class MixerService(rpc.MixerServiceServicer):
         request = wire.request_from(message, name, mix.settings, self._settings.limits, left_s)
         answer = await mix.search(request)
         if self._feedback:
-            self._feedback.served(request.query_id, name)
+            self._feedback.served(request.query_id, name, answer.arm)
         return wire.response_from(answer, mix.settings.fields, record.trace_id, perf_counter() - began_s)
 
     async def Feedback(  # noqa: N802
@@ -81,14 +82,19 @@ class MixerService(rpc.MixerServiceServicer):
         raise UnknownMix(f"mix: no mix has that name; {hint}")
 
 
+def _untold(state: State) -> None:
+    """Nobody waits for it."""
+
+
 @asynccontextmanager
 async def running(
     settings: Settings,
     metrics: Metrics | None = None,
     backends: Mapping[str, Backend] | None = None,
     shares_port: bool = False,
+    tell: Callable[[State], None] = _untold,
 ) -> AsyncIterator[tuple[Server, App]]:
-    """A Mixer that answers, and is ready where its models passed; drained and closed at the end.
+    """A Mixer that answers, and is ready once its models passed; drained and closed at the end.
 
     `backends` stand in for those of the settings, by name. Raises: OSError, ValueError as `mixer.app.build` does.
     """
@@ -98,9 +104,9 @@ async def running(
     ready = app.metrics.gauge(catalogue.WORKERS)
     try:
         await server.start()
+        becoming = app.beside(_become_ready(server, app, tell))
         if not app.faults:
-            await server.ready()
-            ready.set(1)
+            await becoming
         yield server, app
     finally:
         ready.set(0)
@@ -108,8 +114,12 @@ async def running(
         await app.close()
 
 
-def _untold(state: State) -> None:
-    """Nobody waits for it."""
+async def _become_ready(server: Server, app: App, tell: Callable[[State], None]) -> None:
+    """At once where all models passed, or when one that did not was replaced by one that does."""
+    await app.sound()
+    await server.ready()
+    app.metrics.gauge(catalogue.WORKERS).set(1)
+    tell(State.READY)
 
 
 async def serve(
@@ -122,12 +132,13 @@ async def serve(
     told, metrics = stop_signal(), metrics or Metrics()
     tracing = telemetry.start(settings.telemetry.service_name, metrics)
     try:
-        async with running(settings, metrics, shares_port=shares_port) as (server, app):
+        async with running(settings, metrics, shares_port=shares_port, tell=tell) as (server, app):
             for mix, fault in app.faults.items():
                 log.error("not ready", extra={"mix": mix, "why": fault})
             _settle_heap()
             log.info("serving", extra={"port": server.port, "admin_port": server.admin_port})
-            tell(State.NOT_READY if app.faults else State.READY)
+            if app.faults:
+                tell(State.NOT_READY)
             await told.wait()
             tell(State.DRAINING)
             log.info("draining")

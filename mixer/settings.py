@@ -183,6 +183,64 @@ class DiversitySettings(Frozen):
     within: PositiveInt = 10
 
 
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class CanarySettings(Frozen):
+    """Bounds of an arm beside the control; the arm that is past one of them is taken back. None is no bound.
+
+    Nothing is judged before both have `min_requests` within the window, nor on what may be chance.
+    """
+
+    window_s: PositiveFloat = 300.0
+    min_requests: PositiveInt = 200
+    error_share: _Share | None = 0.01
+    """How many more of its requests may fail than of the control's, of all."""
+    fallback_share: _Share | None = 0.01
+    """How many more may be answered in fused order."""
+    latency_ratio: Annotated[float, Field(ge=1)] | None = 1.5
+    """Of the 95th percentiles of the time that Mixer adds to its slowest backend's."""
+    score_shift: PositiveFloat | None = 0.25
+    """How much further its scores may be from the profile of its training than the control's from theirs, as a
+    population stability index."""
+    ctr_drop: _Share | None = 0.05
+    """How many fewer of the searches that were seen may have a click, of all; where feedback comes in."""
+
+
+class ArmSettings(Frozen):
+    """A part of a mix's traffic, and the model that answers it."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+    share: _Share
+    model: str | None = None
+    """A key of `models`, or empty for the fused order; the mix's own model where not given."""
+    canary: CanarySettings | None = None
+
+
+class ExperimentSettings(Frozen):
+    """Traffic split over arms, the control first. Who is in which arm depends on salt, key and shares alone."""
+
+    salt: Annotated[str, Field(min_length=1)]
+    """Another one draws everybody anew."""
+    key: str = "query_id"
+    """Context key whose value stays in one arm; a request without it is answered by the control, outside of the
+    experiment. `query_id` draws every search by itself."""
+    arms: Annotated[tuple[ArmSettings, ...], Field(min_length=2, max_length=8)]
+    verdicts: Annotated[Path, AfterValidator(_beside_the_file)] | None = None
+    """Folder that keeps which arms were taken back, for other processes and after a restart."""
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> ExperimentSettings:
+        names = [arm.name for arm in self.arms]
+        if len(set(names)) < len(names):
+            raise ValueError("two arms have one name")
+        if abs(sum(arm.share for arm in self.arms) - 1) > 1e-9:
+            raise ValueError(f"the arms' shares add up to {sum(arm.share for arm in self.arms):g}, not 1")
+        if self.arms[0].canary:
+            raise ValueError(f"{names[0]}, the first arm, is the control: it has no bounds")
+        return self
+
+
 class MixSettings(Frozen):
     """A set of backends and the model that orders what they return."""
 
@@ -191,6 +249,7 @@ class MixSettings(Frozen):
     features: tuple[Feature, ...] = ()
     model: str = ""
     """A key of `models`; empty serves the fused order and is not degraded."""
+    experiment: ExperimentSettings | None = None
     without_model: Literal["not_ready", "serve_fused"] = "not_ready"
     """What a failed model check means: never become ready, or serve the fused order and say so."""
     fields: tuple[str, ...] = ()

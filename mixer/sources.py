@@ -8,7 +8,7 @@ from pathlib import Path
 from mixer import model, pull
 from mixer.model import LightGbmModel, ModelRefused
 from mixer.proof import RegistryError
-from mixer.registry import Registry
+from mixer.registry import Pointer, Registry
 from mixer.schema import Feature
 from mixer.settings import FolderModelSettings, RegistryModelSettings
 
@@ -25,7 +25,37 @@ def folder_of(declared: FolderModelSettings | RegistryModelSettings) -> Path:
     """The model's folder on this machine, pulled where it comes from a registry. Raises: ModelRefused."""
     if isinstance(declared, FolderModelSettings):
         return declared.path
-    try:
-        return pull.pull_current(Registry(declared.registry), declared.name, declared.cache)
-    except (RegistryError, OSError) as error:
-        raise ModelRefused("registry", str(error)) from error
+    source = Registered(declared)
+    return source.folder(source.current())
+
+
+class Registered:
+    """One model of a registry. Every method blocks, and raises ModelRefused, naming the check that failed."""
+
+    def __init__(self, declared: RegistryModelSettings) -> None:
+        """Opens nothing yet."""
+        self._declared = declared
+
+    def current(self) -> Pointer:
+        """What is to serve now."""
+        name = self._declared.name
+        try:
+            registry = Registry(self._declared.registry)
+            pointer = registry.current(name)
+        except (RegistryError, OSError) as error:
+            raise ModelRefused("registry", str(error)) from error
+        if pointer is None:
+            raise ModelRefused("registry", f"{name} has no current version in {registry.url}: promote one")
+        return pointer
+
+    def folder(self, pointer: Pointer) -> Path:
+        """The version that the pointer names, pulled to this machine."""
+        declared = self._declared
+        try:
+            return pull.pull(Registry(declared.registry), declared.name, pointer, declared.cache)
+        except (RegistryError, OSError) as error:
+            raise ModelRefused("registry", str(error)) from error
+
+    def load(self, pointer: Pointer, features: Sequence[Feature]) -> LightGbmModel:
+        """That version, all checks passed. Takes seconds."""
+        return model.load(self.folder(pointer), features)

@@ -5,8 +5,13 @@ Exits 0 where all is well; 1 with one line on standard error where it is not; by
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+
+if __name__ == "__main__":
+    # Before anything that takes long: a model may be checked while others serve on the same processors.
+    os.nice(5)
 
 import lightgbm
 

@@ -71,6 +71,8 @@ class Bookmark:
     served: str
     """Digest of the ids already served, in order."""
     offset: int
+    arm: str = ""
+    """Of the experiment that the list was ranked in: its next page is too."""
 
 
 @dataclass(frozen=True, slots=True)

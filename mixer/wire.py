@@ -157,6 +157,7 @@ def response_from(
         candidates=len(answer.candidates),
         next_cursor=answer.page.next_cursor,
         features=_feature_table(answer.features, rows) if request.debug else None,
+        arm=answer.arm,
     )
     _add_execution(response, answer, elapsed_s)
     for row, hit in zip(rows.tolist(), _add_hits(response, answer, rows), strict=True):

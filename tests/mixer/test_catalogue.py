@@ -35,6 +35,15 @@ from tests.doubles.mixers import ROOT
 MEMORY = {"kind": "memory", "fields": engines.FIELDS, "documents": engines.DOCUMENTS}
 FEATURES = [feature.model_dump() for feature in forest.FEATURES]
 SINKS = {"parquet", "otlp", "kafka"}
+EXPERIMENT = {
+    "salt": "s",
+    "key": "user",
+    "arms": [
+        {"name": "control", "share": 0.5},
+        {"name": "canary", "share": 0.5, "canary": {"min_requests": 10, "fallback_share": 0.0}},
+    ],
+}
+BOUNDS = {"errors", "fallbacks", "latency", "scores", "clicks"}
 STAGES = {"plan", "fan_out", "merge", "make_features", "rank", "arrange"}
 
 
@@ -76,6 +85,7 @@ def settings(good: str, model_folder: Path, query: str, kept: Path) -> Any:
     raw["mixes"]["fused"] = fused
     raw["mixes"]["spoiled"] = {**fused, "model": "gone", "without_model": "serve_fused"}
     raw["models"]["gone"] = {"path": str(model_folder / "gone")}
+    raw["mixes"]["split"] = {**raw["mixes"]["default"], "experiment": EXPERIMENT}
     return type(made).model_validate(raw)
 
 
@@ -99,8 +109,10 @@ async def harm(mixer: mixers.Mixer, odd: Any, name: str) -> None:
             with contextlib.suppress(MixerError):
                 await mixer.search(**{"query": f"csv {name}", **wish})
     odd.failure, odd.hits = None, Hits([name, name, "3"], np.array([np.inf, 1.0, 0.5]))
-    for mix in ("default", "fused", "spoiled"):
+    for mix in ("default", "fused", "spoiled", "split"):
         await mixer.search("csv file", mix=mix)
+    for number in range(60):
+        await mixer.search("csv file", mix="split", context={"user": f"{name}{number}"})
     odd.hits = None
 
 
@@ -139,10 +151,11 @@ async def harm_stages(mixer: mixers.Mixer, monkeypatch: pytest.MonkeyPatch, name
         ("default", model.LightGbmModel, "score", fails),
         ("default", model.LightGbmModel, "score", crashes),
         ("fused", RankByFusion, "__call__", crashes),
+        ("split", model.LightGbmModel, "score", crashes),
     ):
         with monkeypatch.context() as patch, contextlib.suppress(MixerError):
             patch.setattr(place, verb, then)
-            await mixer.search("csv file", mix=mix)
+            await mixer.search("csv file", mix=mix, context={"user": name})
 
 
 async def session(
@@ -289,7 +302,7 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
     loaded = model.read_manifest(model_folder)
     profiles = (loaded.score_profile, *loaded.profiles.values())
     answered = {f"without_{name}" for name in ("a", "odd", "good")}
-    checks = {"manifest", "checksum", "schema", "test_load", "golden"}
+    checks = {"registry", "manifest", "checksum", "schema", "test_load", "golden"}
     reasons = {"over_limit", "repeated", "score_not_finite", "scoring_failed", "scores_not_finite"}
     whys = {"none", "mismatch", *get_args(Reason)}
     lost = {"conversion_failed", "shutdown", *(f"{kind}_failed" for kind in SINKS)}
@@ -298,14 +311,20 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
         "grpc_service": {"mixer.v1.MixerService", "grpc.health.v1.Health", "unknown"},
         "grpc_method": {"Search", "Feedback", "Check", "unknown"},
         "grpc_code": {code.name for code in grpc.StatusCode},
-        "mix": {"default", "fused", "spoiled"},
+        "mix": {"default", "fused", "spoiled", "split"},
+        "arm": {"control", "canary"},
         "stage": STAGES,
         "error": {*requests, "cancelled", "unexpected"},
         "backend": {"a", "odd", "good"},
         "slice": {"length", "tier", "answered"},
         "value": {"0-1", "2+", "free", "other", "none", "all", "without_several", *answered},
         "what": {"index", "schema", "server"},
-        "outcome": {outcome.value for kind in (Outcome, EventOutcome) for outcome in kind},
+        "outcome": {
+            *(o.value for kind in (Outcome, EventOutcome) for o in kind),
+            "swapped",
+            "unreadable",
+            "failed",
+        },
         "kind": {kind.value for kind in EventKind},
         "reason": {
             *reasons,
@@ -314,6 +333,7 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
             "queue_full",
             "export_failed",
             *lost,
+            *BOUNDS,
         },
         "check": checks,
         "feature": {feature["name"] for feature in FEATURES},

@@ -114,11 +114,14 @@ def count(metrics: Metrics, value: float) -> None:
 
 ONE_FOR_ALL = {
     catalogue.MODEL_INFO,
+    catalogue.MODEL_SCORER,
     catalogue.MODEL_AGE,
     catalogue.MODEL_SCORER,
     catalogue.SCORE_BIN_REFERENCE,
     catalogue.FEATURE_BIN_REFERENCE,
     catalogue.BACKEND_FRESH_AT,
+    catalogue.ARM_SHARE,
+    catalogue.ARM_TAKEN_BACK,
 }
 """Gauges of which every worker tells the same, or the greatest is the answer."""
 
@@ -134,7 +137,9 @@ def test_workers_are_merged(metric: Metric, folder: Path, monkeypatch: pytest.Mo
         assert found(f"{metric.name}_sum", labels(metric)) == 5
         assert found(f"{metric.name}_bucket", {**labels(metric), "le": "+Inf"}) == 2
     else:
-        assert found(metric.name, labels(metric)) == (3 if metric in ONE_FOR_ALL else 5)
+        once = 2 if metric is catalogue.SAMPLE_RATIO_P else 3
+        told_once = metric in ONE_FOR_ALL or metric is catalogue.SAMPLE_RATIO_P
+        assert found(metric.name, labels(metric)) == (once if told_once else 5)
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
@@ -174,3 +179,16 @@ def test_merged_metrics_exist_from_the_start(folder: Path, monkeypatch: pytest.M
     for metric in METRICS:
         assert text.count(f"# TYPE {metric.name} {metric.kind}\n") == 1
     assert served.registry.get_sample_value("mixer_worker_restarts_total", {"reason": "exited"}) == 1
+
+
+def test_a_shared_name_that_is_over_is_not_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shared series cannot be dropped: a model that ranks no more in any worker is set to 0, and left out."""
+    told = labels(catalogue.MODEL_INFO)
+    gauges = []
+    for number in (1, 2):
+        gauges.append(of_worker(folder, number).gauge(catalogue.MODEL_INFO, **told))
+        gauges[-1].set(1)
+    found = merged(folder, monkeypatch).registry.get_sample_value
+    for gauge, expected in zip(gauges, (1, None), strict=True):
+        gauge.set(0)
+        assert found("mixer_model_info", told) == expected

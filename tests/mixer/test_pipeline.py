@@ -26,7 +26,7 @@ def recorded(log: list[tuple[str, tuple[Any, ...]]], name: str, result: Any) -> 
 
 def pipeline(log: list[tuple[str, tuple[Any, ...]]], **results: Any) -> Pipeline:
     names = ("plan", "merge", "make_features", "rank", "arrange")
-    stages = {name: recorded(log, name, results.get(name, name)) for name in names}
+    stages: dict[str, Any] = {name: recorded(log, name, results.get(name, name)) for name in names}
 
     async def fan_out(*inputs: Any) -> Any:
         return recorded(log, "fan_out", results.get("fan_out", "replies"))(*inputs)

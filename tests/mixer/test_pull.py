@@ -43,9 +43,11 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_what_is_current_is_pulled(registry: Registry, model_folder: Path, tmp_path: Path) -> None:
+def test_what_is_current_is_pulled(
+    registry: Registry, pointer: Pointer, model_folder: Path, tmp_path: Path
+) -> None:
     """What serving needs, byte for byte, and no more: neither card nor judged queries reach a server."""
-    folder = pull.pull_current(registry, NAME, tmp_path)
+    folder = pull.pull(registry, NAME, pointer, tmp_path)
     assert contents(folder) == {
         name: (model_folder / name).read_bytes() for name in (MANIFEST, MODEL, GOLDEN)
     }
@@ -97,14 +99,6 @@ def test_the_pointer_s_hash_must_be_the_version_s(
     """A version that was exchanged as a whole, manifest and all, is not what was promoted."""
     with pytest.raises(RegistryError, match="not the version that the pointer names"):
         pull.pull(registry, NAME, pointer.model_copy(update={"sha256": "0" * 64}), tmp_path)
-
-
-def test_nothing_current_is_nothing_to_pull(url: str, model_folder: Path, tmp_path: Path) -> None:
-    """A version that was published only is not served."""
-    registry = Registry(url)
-    registry.publish(model_folder)
-    with pytest.raises(RegistryError, match="promote one"):
-        pull.pull_current(registry, NAME, tmp_path)
 
 
 def test_the_cache_keeps_the_last_few(registry: Registry, model_folder: Path, tmp_path: Path) -> None:

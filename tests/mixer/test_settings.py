@@ -320,3 +320,44 @@ def test_faults_of_a_feature_log(rules: str, path: str, message: str) -> None:
     _, where, said = fault(f"{LOG}{rules}")
     assert where == path
     assert message in said
+
+
+def with_arms(arms: str, **more: str) -> str:
+    rules = {"salt": "s", **more}
+    return with_mix(
+        f"experiment: {{{', '.join(f'{key}: {value}' for key, value in rules.items())}, arms: [{arms}]}}"
+    )
+
+
+EVEN = "{name: control, share: 0.5}, {name: canary, share: 0.5, canary: {}}"
+
+
+def test_an_experiment() -> None:
+    """Arms with their shares; a canary's bounds have defaults, and an arm's model is the mix's own."""
+    declared = settings.parse(with_arms(EVEN)).mixes["default"].experiment
+    assert declared
+    assert [(arm.name, arm.share, arm.model) for arm in declared.arms] == [
+        ("control", 0.5, None),
+        ("canary", 0.5, None),
+    ]
+    assert declared.arms[1].canary
+    assert (declared.key, declared.arms[1].canary.min_requests) == ("query_id", 200)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "message"),
+    [
+        (with_arms("{name: a, share: 1}"), ".arms", "at least 2"),
+        (with_arms("{name: a, share: 0.5}, {name: a, share: 0.5}"), "", "one name"),
+        (with_arms("{name: a, share: 0.5}, {name: b, share: 0.4}"), "", "add up to 0.9"),
+        (with_arms("{name: a, share: 0.5, canary: {}}, {name: b, share: 0.5}"), "", "is the control"),
+        (with_arms(f"{EVEN}, {{name: B!, share: 0}}"), ".arms.2.name", "pattern"),
+        (with_arms("{name: a, share: 0.5}, {name: b, share: 0.5, model: fores}"), ".arms.1.model", "forest"),
+        (with_arms(EVEN, salt="''"), ".salt", "at least 1"),
+    ],
+)
+def test_faults_of_an_experiment(text: str, path: str, message: str) -> None:
+    """Each named where it stands."""
+    found = fault(text)
+    assert found[1] == f"mixes.default.experiment{path}"
+    assert message in found[2]

@@ -131,7 +131,7 @@ class Terms(_message.Message):
     def __init__(self, values: _Optional[_Iterable[_Union[Value, _Mapping]]] = ...) -> None: ...
 
 class SearchResponse(_message.Message):
-    __slots__ = ("hits", "execution", "query_id", "trace_id", "mix", "candidates", "next_cursor", "features")
+    __slots__ = ("hits", "execution", "query_id", "trace_id", "mix", "candidates", "next_cursor", "features", "arm")
     HITS_FIELD_NUMBER: _ClassVar[int]
     EXECUTION_FIELD_NUMBER: _ClassVar[int]
     QUERY_ID_FIELD_NUMBER: _ClassVar[int]
@@ -140,6 +140,7 @@ class SearchResponse(_message.Message):
     CANDIDATES_FIELD_NUMBER: _ClassVar[int]
     NEXT_CURSOR_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
+    ARM_FIELD_NUMBER: _ClassVar[int]
     hits: _containers.RepeatedCompositeFieldContainer[Hit]
     execution: Execution
     query_id: str
@@ -148,7 +149,8 @@ class SearchResponse(_message.Message):
     candidates: int
     next_cursor: str
     features: FeatureTable
-    def __init__(self, hits: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ..., execution: _Optional[_Union[Execution, _Mapping]] = ..., query_id: _Optional[str] = ..., trace_id: _Optional[str] = ..., mix: _Optional[str] = ..., candidates: _Optional[int] = ..., next_cursor: _Optional[str] = ..., features: _Optional[_Union[FeatureTable, _Mapping]] = ...) -> None: ...
+    arm: str
+    def __init__(self, hits: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ..., execution: _Optional[_Union[Execution, _Mapping]] = ..., query_id: _Optional[str] = ..., trace_id: _Optional[str] = ..., mix: _Optional[str] = ..., candidates: _Optional[int] = ..., next_cursor: _Optional[str] = ..., features: _Optional[_Union[FeatureTable, _Mapping]] = ..., arm: _Optional[str] = ...) -> None: ...
 
 class Hit(_message.Message):
     __slots__ = ("id", "rank", "score", "fused_score", "fused_rank", "fields", "sources", "pinned")

@@ -1,0 +1,135 @@
+"""`mixer experiment`: whether a running experiment gets the split that it was given, and what its arms do."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
+from rich.table import Table
+
+from mixer import settings
+from mixer.arms import sample_ratio_p
+from mixer.settings import ArmSettings, ExperimentSettings, SettingsError
+from mixer.verdicts import Verdicts
+
+app = typer.Typer(
+    no_args_is_help=True, help="Experiments: arms of a mix's traffic, each with a model of its own."
+)
+console = Console()
+errors = Console(stderr=True)
+
+_TIMEOUT_S = 10.0
+SUSPECT_P = 0.001
+"""Below it the split is taken for broken: what the arms' figures say is not to be believed."""
+
+Sample = Callable[..., float]
+
+
+@app.callback()
+def _group() -> None:
+    """A group also with one command."""
+
+
+@app.command()
+def check(
+    config: Annotated[Path, typer.Option("--config", "-c", help="Settings file (YAML).")],
+    mix: Annotated[str, typer.Option(help="Mix; the default one where not given.")] = "",
+    metrics: Annotated[
+        str, typer.Option(help="Metrics page of a server, or of a Prometheus that federates all of them.")
+    ] = "http://localhost:9464/metrics",
+) -> None:
+    """Hold the keys of each arm against its share, and show what the arms do. Ends with 1 where the split is broken.
+
+    Keys are counted once, however often they ask. While an arm is taken back, the control gets its share.
+    """
+    name, declared = _declared(config, mix)
+    sample = _samples(metrics, name)
+    verdicts = list(Verdicts(name, declared.verdicts).standing().values())
+    shares = [sample("mixer_arm_share_ratio", arm=arm.name) for arm in declared.arms]
+    keys = [int(sample("mixer_arm_keys", arm=arm.name)) for arm in declared.arms]
+    if not sum(shares):
+        raise _failure(f"{metrics} tells of no experiment of the mix {name!r}: is this its server?")
+    console.print(_table(name, declared.arms, shares, keys, sample))
+    for verdict in verdicts:
+        _say(f"{verdict.arm} {verdict.version}: taken back at {verdict.at}: {verdict.why}")
+    p = sample_ratio_p(keys, shares)
+    if p < SUSPECT_P:
+        raise _failure(f"p {p:.2g}: the split is broken; do not believe what the arms' figures say")
+    _say(f"p {p:.2g}: the split is as it should be")
+
+
+def _table(
+    name: str, arms: tuple[ArmSettings, ...], shares: list[float], keys: list[int], sample: Sample
+) -> Table:
+    table = Table(title=name, title_justify="left")
+    for heading in ("arm", "share", "keys", "expected", "requests", "errors", "fallbacks", "mean ms"):
+        table.add_column(heading, justify="left" if heading == "arm" else "right")
+    for arm, share, count in zip(arms, shares, keys, strict=True):
+        table.add_row(
+            arm.name, f"{share:.4g}", str(count), f"{share * sum(keys):.1f}", *_row(arm.name, sample)
+        )
+    return table
+
+
+def _row(arm: str, sample: Sample) -> list[str]:
+    outcomes = {
+        outcome: sample("mixer_arm_requests_total", arm=arm, outcome=outcome)
+        for outcome in ("ok", "error", "refused")
+    }
+    total = sum(outcomes.values())
+    errors, fallbacks = outcomes["error"], sample("mixer_arm_fallbacks_total", arm=arm)
+    answers = sample("mixer_arm_duration_seconds_count", arm=arm)
+    mean_ms = sample("mixer_arm_duration_seconds_sum", arm=arm) / answers * 1000 if answers else 0.0
+    return [f"{total:.0f}", _share(errors, total), _share(fallbacks, total), f"{mean_ms:.1f}"]
+
+
+def _share(count: float, of: float) -> str:
+    return f"{count / of:.2%}" if of else "-"
+
+
+def _declared(config: Path, mix: str) -> tuple[str, ExperimentSettings]:
+    try:
+        loaded = settings.load(config)
+    except SettingsError as error:
+        raise _failure(str(error)) from error
+    except OSError as error:
+        raise _failure(f"{config}: {error.strerror}; name a settings file with --config") from error
+    name = mix or loaded.server.default_mix
+    if name not in loaded.mixes:
+        raise _failure(f"no mix is called {name!r}; there are: {', '.join(loaded.mixes)}")
+    declared = loaded.mixes[name].experiment
+    if declared is None:
+        raise _failure(f"{config}: mixes.{name} has no experiment")
+    return name, declared
+
+
+def _samples(url: str, mix: str) -> Sample:
+    """What reads one sample of the mix by its name and labels; 0 where there is none."""
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:  # noqa: S310
+            families = list(text_string_to_metric_families(answer.read().decode()))
+    except (OSError, ValueError, urllib.error.URLError) as error:
+        raise _failure(
+            f"{url} cannot be read: {error}; name the server's metrics page with --metrics"
+        ) from error
+    read: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+    for family in families:
+        for sample in family.samples:
+            ours = frozenset(pair for pair in sample.labels.items() if pair[0] in ("mix", "arm", "outcome"))
+            read[sample.name, ours] = read.get((sample.name, ours), 0.0) + sample.value
+    return lambda name, **labels: read.get((name, frozenset({"mix": mix, **labels}.items())), 0.0)
+
+
+def _say(message: str) -> None:
+    console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def _failure(message: str) -> typer.Exit:
+    errors.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+    return typer.Exit(1)

@@ -1,0 +1,161 @@
+"""Wires one mix: its stages, put together once, and anew with every model that comes to rank."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from backends.base import Backend
+from mixer import catalogue, sources
+from mixer.arrange import Arrange
+from mixer.cursor import CursorSigner
+from mixer.describe import OfRank, Redactor, describers
+from mixer.experiment import Experiment
+from mixer.fanout import FanOut, ask
+from mixer.features import MakeFeatures
+from mixer.merge import Merge
+from mixer.metrics import Metrics
+from mixer.model import LightGbmModel, ModelRefused
+from mixer.observe import MixObserver
+from mixer.pipeline import Pipeline
+from mixer.plan import MakePlan
+from mixer.rank import RankByFusion, RankByModel
+from mixer.rollout import Deployed, Lane, Loaded, Loading, Watcher
+from mixer.settings import (
+    ExperimentSettings,
+    MixSettings,
+    ModelSettings,
+    RegistryModelSettings,
+    Settings,
+)
+from mixer.sources import Registered
+from mixer.values import Answer, Request
+
+log = logging.getLogger(__name__)
+
+Watch = Callable[[], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """One mix, ready to be searched."""
+
+    settings: MixSettings
+    search: Callable[[Request], Awaitable[Answer]]
+    lane: Lane
+    watches: tuple[Watch, ...] = ()
+    """What runs beside its searches."""
+    experiment: Experiment | None = None
+
+    @property
+    def fault(self) -> str:
+        """Why it should not be searched, where its model failed a check."""
+        return self.lane.stands.fault
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all mixes are wired to."""
+
+    settings: Settings
+    metrics: Metrics
+    backends: Mapping[str, Backend]
+    signer: CursorSigner
+    redactor: Redactor
+    changed: asyncio.Event
+    turn: asyncio.Lock
+
+
+class Wiring:
+    """One mix's stages, put together once, and with every model that comes to rank."""
+
+    def __init__(self, name: str, mix: MixSettings, shared: Shared) -> None:
+        self._name, self._rules, self._shared = name, mix, shared
+        told = describers(shared.settings.telemetry.top_k, self._weighty(None))
+        features = [feature.name for feature in mix.features]
+        self._observer = observer = MixObserver(
+            name, shared.metrics, list(mix.backends), features, told, shared.redactor, mix.slices
+        )
+        self._stages = Pipeline(
+            plan=observer.stage("plan", MakePlan(mix, shared.signer)),
+            fan_out=observer.waiting_stage("fan_out", FanOut(shared.backends, observer.ask(ask))),
+            merge=observer.stage("merge", Merge(mix)),
+            make_features=observer.stage("make_features", MakeFeatures(mix.features)),
+            rank=observer.stage("rank", RankByFusion()),
+            arrange=observer.stage("arrange", Arrange(mix, shared.signer)),
+        )
+
+    async def mix(self) -> Mix:
+        """The mix, a model in every lane; one that fails a check raises nothing: its mix says so."""
+        if self._rules.experiment:
+            return await self._split(self._rules.experiment)
+        lane, watches = await self._lane(self._rules.model)
+        return Mix(self._rules, self._observer.search(lane.search), lane, watches)
+
+    async def _split(self, declared: ExperimentSettings) -> Mix:
+        """The mix with a lane for every arm; whether it is ready, the control's says."""
+        made = {
+            arm.name: await self._lane(self._rules.model if arm.model is None else arm.model, arm.name)
+            for arm in declared.arms
+        }
+        lanes = {name: lane for name, (lane, _) in made.items()}
+        shared = self._shared
+        experiment = Experiment(self._name, declared, lanes, shared.signer, shared.metrics)
+        watches = (*(watch for _, each in made.values() for watch in each), experiment.watch)
+        search = self._observer.search(experiment.search)
+        return Mix(self._rules, search, lanes[declared.arms[0].name], watches, experiment)
+
+    async def _lane(self, key: str, arm: str = "") -> tuple[Lane, tuple[Watch, ...]]:
+        """A lane with its first model in it, and what follows its registry."""
+        lane = Lane(lambda loaded: self._deploy(loaded, arm), self._shared.changed.set)
+        declared = self._shared.settings.models.get(key)
+        if not isinstance(declared, RegistryModelSettings):
+            lane.put(await asyncio.to_thread(self._load, declared))
+            return lane, ()
+        source, features = Registered(declared), self._rules.features
+        watcher = Watcher(source, features, lane, declared.poll_s, self._loading(arm))
+        await watcher.first()
+        return lane, (watcher.watch,)
+
+    def _loading(self, arm: str) -> Loading:
+        def count(outcome: str) -> None:
+            self._shared.metrics.counter(catalogue.MODEL_SWAPS, mix=self._name, outcome=outcome).inc()
+
+        told = {"mix": self._name, **({"arm": arm} if arm else {})}
+        return Loading(self._shared.turn, lambda loaded: self._observer.prepare(loaded.manifest), count, told)
+
+    def _load(self, declared: ModelSettings | None) -> Loaded:
+        try:
+            return sources.load(declared, self._rules.features) if declared else None
+        except ModelRefused as refusal:
+            return refusal
+
+    def _deploy(self, loaded: Loaded, arm: str) -> Deployed:
+        """The whole search with this model: what ranks, and what is told of it, in one."""
+        top_k, weighty = self._shared.settings.telemetry.top_k, self._weighty(loaded)
+        rank = self._observer.stage("rank", self._ranker(loaded, arm), OfRank(top_k, weighty))
+        arrange = self._observer.stage("arrange", Arrange(self._rules, self._shared.signer, arm))
+        pipeline = replace(self._stages, rank=rank, arrange=arrange, arm=arm)
+        ready = not isinstance(loaded, ModelRefused) or self._rules.without_model == "serve_fused"
+        return Deployed(pipeline.search, loaded, "" if ready else str(loaded))
+
+    def _ranker(self, loaded: Loaded, arm: str) -> RankByModel | RankByFusion:
+        if loaded is None:
+            return RankByFusion()
+        if isinstance(loaded, ModelRefused):
+            told = {"mix": self._name, "arm": arm, "check": loaded.check, "why": str(loaded)}
+            log.error("model refused", extra=told)
+            self._observer.refused(loaded.check)
+            return RankByFusion(loaded.ref, f"{loaded.check}_failed")
+        self._observer.loaded(loaded.manifest, loaded.left_to_lightgbm, arm)
+        return RankByModel(loaded)
+
+    def _weighty(self, loaded: Loaded) -> list[str]:
+        """The features that a rank span shows. Facts about a user stay out of traces, whatever they weigh."""
+        names = [feature.name for feature in self._rules.features if feature.source != "context"]
+        if isinstance(loaded, LightGbmModel):
+            names.sort(key=loaded.manifest.importance.__getitem__, reverse=True)
+        return names[: self._shared.settings.telemetry.top_features]
