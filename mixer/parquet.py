@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
 from datetime import UTC, datetime
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
@@ -32,7 +33,7 @@ def _unheard(path: Path) -> None:
 
 
 class Rotating:
-    """Writes batches of one schema, by the hour of their `time` (timestamp[us, UTC]); for one thread.
+    """Writes batches of one schema, by the hour of their `time` (timestamp[us, UTC]); written to by one thread.
 
     Several processes may write into one folder.
     """
@@ -45,11 +46,16 @@ class Rotating:
         seconds: float = 60.0,
         size_bytes: int = 64 << 20,
         published: Published = _unheard,
+        files_on: Executor | None = None,
     ) -> None:
-        """A file is done at so many rows, seconds after its first row, or bytes of spool. Raises: OSError."""
+        """A file is done at so many rows, seconds after its first row, or bytes of spool.
+
+        It is made on `files_on`, so that no writer waits for the disk, or else by whoever writes. Raises: OSError.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._schema, self._published = folder, schema, published
         self._rows, self._seconds, self._size_bytes = rows, seconds, size_bytes
+        self._files_on, self._pending = files_on, list[Future[None]]()
         self._open: dict[int, _Spool] = {}
 
     def recover(self) -> int:
@@ -86,10 +92,16 @@ class Rotating:
         due = [hour for hour, spool in self._open.items() if self._is_due(spool)]
         surplus = list(self._open)[: max(len(self._open) - _HOURS_OPEN, 0)]
         self._end(dict.fromkeys([*due, *surplus]))
+        done = [making for making in self._pending if making.done()]
+        self._pending = [making for making in self._pending if making not in done]
+        for making in done:
+            making.result()
 
     def close(self) -> None:
-        """Make files of all that is open. Raises: OSError."""
+        """Make files of all that is open, and wait until they are there. Raises: OSError."""
         self._end(list(self._open))
+        while self._pending:
+            self._pending.pop().result()
 
     def _is_due(self, spool: _Spool) -> bool:
         full = spool.rows >= self._rows or spool.size_bytes >= self._size_bytes
@@ -98,11 +110,17 @@ class Rotating:
     def _end(self, hours: Iterable[int]) -> None:
         for hour in hours:
             spool = self._open.pop(hour)
-            try:
-                spool.finish()
-                self._publish(spool.path)
-            finally:
-                spool.close()
+            if self._files_on is None:
+                self._make_file(spool)
+            else:
+                self._pending.append(self._files_on.submit(self._make_file, spool))
+
+    def _make_file(self, spool: _Spool) -> None:
+        try:
+            spool.finish()
+            self._publish(spool.path)
+        finally:
+            spool.close()
 
     def _publish(self, spool: Path) -> bool:
         """Turn a spool into its file, if it holds a row and has not become one before."""
@@ -202,12 +220,26 @@ def _write_parquet(spool: Path, made: Path) -> bool:
 
 def _write_row_groups(batches: list[pa.RecordBatch], file: object) -> None:
     held: list[pa.RecordBatch] = []
-    with pq.ParquetWriter(file, batches[0].schema, version="2.6", compression="zstd") as writer:
+    schema = batches[0].schema
+    # Numbers hardly repeat: to look for repeats in them would cost more than all the rest.
+    texts = [leaf for field in schema for leaf in _text_leaves(field.type, field.name)]
+    with pq.ParquetWriter(file, schema, version="2.6", compression="zstd", use_dictionary=texts) as writer:
         for place, batch in enumerate(batches, 1):
             held.append(batch)
             if place == len(batches) or sum(part.nbytes for part in held) >= _ROW_GROUP_BYTES:
                 writer.write_table(pa.Table.from_batches(held))
                 held.clear()
+
+
+def _text_leaves(kind: pa.DataType, path: str) -> Iterator[str]:
+    """The columns of text that Parquet makes of a column, by their paths."""
+    if pa.types.is_map(kind):
+        yield from _text_leaves(kind.key_type, f"{path}.key_value.key")
+        yield from _text_leaves(kind.item_type, f"{path}.key_value.value")
+    elif pa.types.is_list(kind):
+        yield from _text_leaves(kind.value_type, f"{path}.list.element")
+    elif pa.types.is_string(kind):
+        yield path
 
 
 def _whole(source: pa.NativeFile) -> Iterator[pa.RecordBatch]:

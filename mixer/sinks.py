@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -67,6 +68,7 @@ class ParquetSink:
     def __init__(self, settings: ParquetSinkSettings, around: Around) -> None:
         """Makes the folder. Raises: OSError."""
         written = around.metrics.counter(catalogue.FEATURE_LOG_FILES)
+        self._files_on = ThreadPoolExecutor(1, "feature-log-files")
         self._files = Rotating(
             settings.folder,
             around.schema,
@@ -74,24 +76,35 @@ class ParquetSink:
             settings.file_s,
             settings.file_bytes,
             lambda _: written.inc(),
+            self._files_on,
         )
-        self._folder, self._recovered = settings.folder, False
+        self._folder = settings.folder
+        self._files_on.submit(self._recover)
 
     def write(self, rows: pa.RecordBatch) -> None:
         """On disk when this returns, though not yet to be read."""
         self._files.append(rows)
 
     def turn(self) -> None:
-        """End files that are due; at first, make files of what processes that were killed left behind."""
-        if not self._recovered:
-            self._recovered = True
-            if files := self._files.recover():
-                log.warning("feature log recovered", extra={"folder": str(self._folder), "files": files})
+        """End files that are due."""
         self._files.turn()
 
     def close(self, within_s: float) -> None:
-        """End all files."""
-        self._files.close()
+        """End all files, and what was left behind."""
+        try:
+            self._files.close()
+        finally:
+            self._files_on.shutdown()
+
+    def _recover(self) -> None:
+        """Make files of what processes that were killed left behind."""
+        try:
+            files = self._files.recover()
+        except Exception:
+            log.exception("feature log not recovered", extra={"folder": str(self._folder)})
+            return
+        if files:
+            log.warning("feature log recovered", extra={"folder": str(self._folder), "files": files})
 
 
 class OtlpSink:

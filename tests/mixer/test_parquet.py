@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -171,6 +174,25 @@ def test_a_failed_file_costs_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert hidden(tmp_path) == []
 
 
+def test_nobody_waits_for_files_that_others_make(tmp_path: Path) -> None:
+    """With a thread for files rows are taken while one is made; what went wrong there is told at a later turn."""
+    gate = threading.Event()
+    with ThreadPoolExecutor(1) as aside:
+        aside.submit(gate.wait, 10)
+        writer = Rotating(tmp_path, SCHEMA, rows=1, files_on=aside)
+        writer.write(rows(1))
+        writer.write(rows(2))
+        assert visible(tmp_path) == []
+        gate.set()
+        writer.close()
+        assert numbers(tmp_path) == [1, 2]
+        shutil.rmtree(tmp_path / "date=1970-01-01")
+        writer.append(rows(3))
+        shutil.rmtree(tmp_path / "date=1970-01-01")
+        with pytest.raises(OSError, match="No such file"):
+            writer.close()
+
+
 def test_duckdb_reads_the_folder_as_it_is(tmp_path: Path) -> None:
     """Hours are columns by hive partitioning, times are UTC, and an open spool is not seen."""
     writer = Rotating(tmp_path, SCHEMA)
@@ -185,6 +207,36 @@ def test_duckdb_reads_the_folder_as_it_is(tmp_path: Path) -> None:
     assert found == [(5, "1970-01-01", 5, 5 * HOUR_US), (30, "1970-01-02", 6, 30 * HOUR_US)]
     assert duckdb.execute("select count(*) from glob(?)", [f"{tmp_path}/**/*.parquet"]).fetchall() == [(2,)]
     assert ds.dataset(tmp_path, format="parquet", partitioning="hive").count_rows() == 2
+
+
+def test_files_are_of_types_that_every_reader_knows(tmp_path: Path) -> None:
+    """Lists by the standard's names, times in UTC microseconds, texts packed by repeats and numbers not."""
+    kinds = {
+        "time": pa.timestamp("us", "UTC"),
+        "text": pa.string(),
+        "texts": pa.list_(pa.list_(pa.string())),
+        "map": pa.map_(pa.string(), pa.string()),
+        "doubles": pa.list_(pa.float64()),
+    }
+    row = {"time": 0, "text": "a", "texts": [["a"]], "map": [("k", "v")], "doubles": [0.1]}
+    writer = Rotating(tmp_path, pa.schema(list(kinds.items())))
+    writer.write(pa.RecordBatch.from_pylist([row] * 3, pa.schema(list(kinds.items()))))
+    writer.close()
+    [path] = visible(tmp_path)
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    leaves = [group.column(place) for place in range(group.num_columns)]
+    packed = {leaf.path_in_schema: leaf.has_dictionary_page for leaf in leaves}
+    assert packed == {
+        "time": False,
+        "text": True,
+        "texts.list.element.list.element": True,
+        "map.key_value.key": True,
+        "map.key_value.value": True,
+        "doubles.list.element": False,
+    }
+    logical = pq.ParquetFile(path).schema.column(0).logical_type.to_json()
+    assert '"isAdjustedToUTC":true' in logical.replace(" ", "")
+    assert '"timeUnit":"microseconds"' in logical.replace(" ", "")
 
 
 WRITER = """

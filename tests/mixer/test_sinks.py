@@ -53,12 +53,12 @@ def test_parquet_ends_files_at_the_end(tmp_path: Path) -> None:
 
 
 def test_parquet_finds_what_was_left_behind(tmp_path: Path) -> None:
-    """The first turn makes files of the spools of processes that were killed."""
+    """A new sink makes files of the spools of processes that were killed."""
     killed = Opened(kind="parquet", folder=str(tmp_path))
     killed.sink.write(rows("a"))
     [spool] = tmp_path.rglob(".*.arrows")
     killed.sink._files._open.popitem()[1].close()  # type: ignore[attr-defined]
-    Opened(kind="parquet", folder=str(tmp_path)).sink.turn()
+    Opened(kind="parquet", folder=str(tmp_path)).sink.close(1.0)
     [path] = tmp_path.rglob("*.parquet")
     assert pq.ParquetFile(path).read()["query_id"].to_pylist() == ["a"]
     assert not spool.exists()
