@@ -14,6 +14,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from mixer.logged import SCHEMA, Conversion, Declared, Entry
 from mixer.metrics import Metrics
+from mixer.parquet import Rotating
 from mixer.settings import FeatureLogSettings, Secrets
 from mixer.sinks import Around, Sink, open_sink
 from tests.doubles import collectors
@@ -54,10 +55,10 @@ def test_parquet_ends_files_at_the_end(tmp_path: Path) -> None:
 
 def test_parquet_finds_what_was_left_behind(tmp_path: Path) -> None:
     """A new sink makes files of the spools of processes that were killed."""
-    killed = Opened(kind="parquet", folder=str(tmp_path))
-    killed.sink.write(rows("a"))
+    killed = Rotating(tmp_path, SCHEMA)
+    killed.append(rows("a"))
     [spool] = tmp_path.rglob(".*.arrows")
-    killed.sink._files._open.popitem()[1].close()  # type: ignore[attr-defined]
+    killed._open.popitem()[1].close()
     Opened(kind="parquet", folder=str(tmp_path)).sink.close(1.0)
     [path] = tmp_path.rglob("*.parquet")
     assert pq.ParquetFile(path).read()["query_id"].to_pylist() == ["a"]
