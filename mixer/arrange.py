@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from backends.base import FloatColumn
 from mixer.cursor import (
     CursorSigner,
     check_inputs,
@@ -23,9 +25,12 @@ from mixer.values import Bookmark, Candidates, IntColumn, Page, Plan, Reply, Sco
 class Arrange:
     """The stage: decides which hits stand where."""
 
-    def __init__(self, mix: MixSettings, signer: CursorSigner, arm: str = "") -> None:
-        """Takes the mix whose rules it applies, and the arm of its experiment whose lists it cuts."""
-        self._arm = arm
+    def __init__(self, mix: MixSettings, signer: CursorSigner, arm: str = "", explore_hits: int = 0) -> None:
+        """Takes the mix whose rules it applies, and the arm of its experiment whose lists it cuts.
+
+        `explore_hits` at the head of each list, below the pins, stand in an order drawn by chance.
+        """
+        self._arm, self._explore_hits = arm, explore_hits
         self._pins = {pin.query.casefold().strip(): pin.ids for pin in mix.pins}
         self._diversity = mix.diversity
         self._signer = signer
@@ -38,6 +43,8 @@ class Arrange:
         pinned = self._pinned_rows(plan.request.query, candidates.ids)
         if len(pinned):
             order = np.concatenate([pinned, order[~np.isin(order, pinned)]])
+        drawn_by = self._drawn_by(plan)
+        propensities = shuffle(order, len(pinned), self._explore_hits, drawn_by) if drawn_by else None
         ids = candidates.ids
         if plan.bookmark:
             check_inputs(plan.bookmark, replies, scores)
@@ -46,8 +53,15 @@ class Arrange:
         cursor = ""
         if end < len(order):
             served = [ids[row] for row in order[:end].tolist()]
-            cursor = self._signer.seal(_bookmark(plan, replies, scores, served, self._arm))
-        return Page(order, plan.offset, plan.request.page_size, frozenset(pinned.tolist()), cursor)
+            cursor = self._signer.seal(_bookmark(plan, replies, scores, served, self._arm, drawn_by))
+        pins = frozenset(pinned.tolist())
+        return Page(order, plan.offset, plan.request.page_size, pins, cursor, propensities)
+
+    def _drawn_by(self, plan: Plan) -> str:
+        """What the order of the head is drawn by, the same for all pages of a list; empty where none is drawn."""
+        if not self._explore_hits:
+            return ""
+        return plan.bookmark.drawn_by if plan.bookmark else plan.request.query_id
 
     def _pinned_rows(self, query: str, ids: Sequence[str]) -> IntColumn:
         """Rows of the query's pins that a backend returned, in the pins' order."""
@@ -86,8 +100,30 @@ def spread(order: IntColumn, candidates: Candidates, rule: DiversitySettings) ->
     return np.concatenate([np.array(head, np.intp), order[~np.isin(order, head)]])
 
 
+def shuffle(order: IntColumn, first: int, hits: int, drawn_by: str) -> FloatColumn:
+    """Put the next `hits` places after the `first` in an order drawn by chance, every order as probable as any other.
+
+    Returns (n,) how probable it was that each row came to stand where it stands. What is drawn by one word is the same
+    everywhere. So placed, clicks by place tell how much a place is looked at and nothing of what stands there
+    (Joachims, Swaminathan, Schnabel, "Unbiased learning-to-rank with biased feedback", WSDM 2017, section 5).
+    """
+    head = order[first : first + hits]
+    seed = hashlib.blake2b(
+        drawn_by.encode("utf-8", "surrogatepass"), digest_size=16, person=b"explore"
+    ).digest()
+    np.random.default_rng(int.from_bytes(seed, "big")).shuffle(head)
+    propensities = np.ones(len(order))
+    propensities[head] = 1 / max(len(head), 1)
+    return propensities
+
+
 def _bookmark(
-    plan: Plan, replies: Sequence[Reply], scores: Scores, served: Sequence[str], arm: str
+    plan: Plan,
+    replies: Sequence[Reply],
+    scores: Scores,
+    served: Sequence[str],
+    arm: str,
+    drawn_by: str,
 ) -> Bookmark:
     return Bookmark(
         request=request_digest(plan.request),
@@ -96,4 +132,5 @@ def _bookmark(
         served=served_digest(served),
         offset=len(served),
         arm=arm,
+        drawn_by=drawn_by,
     )

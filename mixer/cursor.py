@@ -27,7 +27,7 @@ class CursorSigner:
         """The bookmark as URL-safe text."""
         fields = [bookmark.request, bookmark.indexes, bookmark.ranker, bookmark.served, bookmark.offset]
         if bookmark.arm:
-            fields.append(bookmark.arm)
+            fields += [bookmark.arm, bookmark.drawn_by]
         body = _encode(fields).encode()
         return base64.urlsafe_b64encode(self._tag(body) + body).decode().rstrip("=")
 

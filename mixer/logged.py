@@ -195,8 +195,8 @@ def _of_hits(answers: Sequence[Answer]) -> dict[str, pa.Array]:
 
 
 def _propensities(answer: Answer) -> NDArray[np.float64]:
-    order = answer.page.order
-    return np.ones(len(order)) if answer.propensities is None else answer.propensities[order]
+    page = answer.page
+    return np.ones(len(page.order)) if page.propensities is None else page.propensities[page.order]
 
 
 def _each(answers: Sequence[Any], others: Sequence[Any]) -> Iterable[tuple[Any, Any]]:

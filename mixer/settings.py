@@ -214,6 +214,9 @@ class ArmSettings(Frozen):
     share: _Share
     model: str | None = None
     """A key of `models`, or empty for the fused order; the mix's own model where not given."""
+    explore_hits: Annotated[int, Field(ge=2, le=100)] | None = None
+    """So many hits at the head of every list stand in an order drawn by chance: their clicks tell how much each place
+    is looked at, whatever stands there. Pinned hits stay."""
     canary: CanarySettings | None = None
 
 

@@ -73,6 +73,8 @@ class Bookmark:
     offset: int
     arm: str = ""
     """Of the experiment that the list was ranked in: its next page is too."""
+    drawn_by: str = ""
+    """The query id of the first page, by which the head's order was drawn; empty where chance had no part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,8 @@ class Page:
     size: int
     pinned: frozenset[int] = frozenset()
     next_cursor: str = ""
+    propensities: FloatColumn | None = None
+    """(n,): how probable it was that each row came to stand where it stands; None where chance had no part."""
 
     @property
     def rows(self) -> IntColumn:
@@ -195,8 +199,6 @@ class Answer:
     page: Page
     arm: str = ""
     """Of the mix's experiment; empty where the request is in none."""
-    propensities: FloatColumn | None = None
-    """(n,): how probable it was that each row came to stand where it stands; None where chance had no part."""
 
     @property
     def degraded_reasons(self) -> tuple[str, ...]:

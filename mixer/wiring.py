@@ -137,10 +137,16 @@ class Wiring:
         """The whole search with this model: what ranks, and what is told of it, in one."""
         top_k, weighty = self._shared.settings.telemetry.top_k, self._weighty(loaded)
         rank = self._observer.stage("rank", self._ranker(loaded, arm), OfRank(top_k, weighty))
-        arrange = self._observer.stage("arrange", Arrange(self._rules, self._shared.signer, arm))
+        arrange = self._observer.stage("arrange", self._arrange(arm))
         pipeline = replace(self._stages, rank=rank, arrange=arrange, arm=arm)
         ready = not isinstance(loaded, ModelRefused) or self._rules.without_model == "serve_fused"
         return Deployed(pipeline.search, loaded, "" if ready else str(loaded))
+
+    def _arrange(self, arm: str) -> Arrange:
+        experiment = self._rules.experiment
+        declared = {each.name: each for each in experiment.arms} if experiment else {}
+        explore_hits = declared[arm].explore_hits if arm else None
+        return Arrange(self._rules, self._shared.signer, arm, explore_hits or 0)
 
     def _ranker(self, loaded: Loaded, arm: str) -> RankByModel | RankByFusion:
         if loaded is None:

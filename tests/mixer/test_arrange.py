@@ -155,11 +155,13 @@ def test_no_rule_loses_a_document(values: list[float], data: st.DataObject) -> N
     assert sorted(page.order.tolist()) == list(range(n))
 
 
-def walk(found: Candidates, made: Scores, sizes: Sequence[int], **rules: Any) -> list[str]:
+def walk(
+    found: Candidates, made: Scores, sizes: Sequence[int], arm: str = "", explore_hits: int = 0, **rules: Any
+) -> list[str]:
     """Page after page by cursor, each of the next size, until there is no next."""
     seen: list[str] = []
     cursor, settings, replies = "", mix("a", **rules), [reply("a", hits(version="1"))]
-    arrange = Arrange(settings, SIGNER)
+    arrange = Arrange(settings, SIGNER, arm, explore_hits)
     for size in sizes:
         page = arrange(plan(settings, request(page_size=size, cursor=cursor)), replies, found, made)
         seen += [found.ids[row] for row in page.rows.tolist()]
@@ -178,6 +180,39 @@ def test_pages_by_cursor_are_the_whole_list(values: list[float], data: st.DataOb
     rules: dict[str, Any] = {"pins": PINS, "diversity": {"field": "site", "max": 1, "within": 5}}
     found, made = candidates([0.5] * n, texts={"site": sites}), scores(values)
     assert walk(found, made, sizes, **rules) == ids(found, arranged(found, made, **rules))
+
+
+def explored(found: Candidates, query_id: str, explore_hits: int, **rules: Any) -> Page:
+    settings = mix("a", **rules)
+    asked = plan(settings, request(query_id=query_id, page_size=3))
+    made = scores(list(range(len(found.ids), 0, -1)))
+    return Arrange(settings, SIGNER, "x", explore_hits)(asked, [reply("a", hits())], found, made)
+
+
+def test_every_order_of_an_explored_head_is_as_probable() -> None:
+    """Over many searches each order comes up as often as chance has it, and the rest of the list stays."""
+    drawn = Counter(tuple(explored(candidates([1] * 5), f"q{n}", 3).order.tolist()) for n in range(3000))
+    assert {order[3:] for order in drawn} == {(3, 4)}
+    assert len(drawn) == 6
+    assert sum((count - 500) ** 2 / 500 for count in drawn.values()) < 25.7  # p 0.0001, 5 degrees of freedom
+
+
+def test_an_explored_head_says_how_probable_each_place_was() -> None:
+    """One in so many places within the head, certain elsewhere; pinned hits stand where they are pinned."""
+    pins = [{"query": "read csv", "ids": ["d03"]}]
+    page = explored(candidates([1] * 6), "q", 4, pins=pins)
+    assert page.order[0] == 3
+    assert page.propensities is not None
+    assert page.propensities[page.order].tolist() == [1, 0.25, 0.25, 0.25, 0.25, 1]
+    assert explored(candidates([]), "q", 4).order.tolist() == []
+    assert arranged(candidates([1] * 6), scores([1] * 6)).propensities is None
+
+
+@given(st.integers(0, 9), st.integers(2, 12), st.lists(st.integers(1, 4), min_size=10, max_size=10))
+def test_pages_of_an_explored_list_are_of_one_draw(n: int, explore_hits: int, sizes: list[int]) -> None:
+    """Page after page shows every hit once, though each page is a search with an id of its own."""
+    found, made = candidates([0.5] * n), scores([float(n - row) for row in range(n)])
+    assert sorted(walk(found, made, sizes, "x", explore_hits)) == list(found.ids)
 
 
 def test_the_last_page_has_no_cursor() -> None:

@@ -56,13 +56,14 @@ def settings(
     share: float = 0.5,
     key: str = "user",
     canary: Any = None,
+    explore_hits: int | None = None,
     events: Path | None = None,
     **other: Any,
 ) -> Any:
     a, b = models
     arms = [
         {"name": "control", "share": 1 - share, "model": "a"},
-        {"name": "canary", "share": share, "model": "b", "canary": canary},
+        {"name": "canary", "share": share, "model": "b", "canary": canary, "explore_hits": explore_hits},
     ]
     declared = {"salt": "s", "key": key, "arms": arms, **other}
     rules = {"features": FEATURES, "experiment": declared, "model": "a"}
@@ -142,6 +143,18 @@ async def test_pages_stay_in_the_arm(models: dict[str, Manifest]) -> None:
                 ids += [hit.id for hit in page.hits]
             assert sorted(ids) == ["1", "2", "3", "4"]
     assert arms == {"control", "canary"}
+
+
+async def test_an_exploring_arm_draws_the_head_of_its_lists(models: dict[str, Manifest]) -> None:
+    """Its first hits are the model's first ones, in an order of their own every time; the others' stay."""
+    async with mixers.running(settings(models, explore_hits=3)) as mixer:
+        found: dict[str, set[tuple[str, ...]]] = {"control": set(), "canary": set()}
+        for n in range(60):
+            result = await ask(mixer, f"u{n}")
+            found[result.arm].add(tuple(hit.id for hit in result.hits))
+    assert len(found["control"]) == 1
+    assert len(found["canary"]) == 6
+    assert len({(frozenset(order[:3]), order[3:]) for order in found["canary"]}) == 1
 
 
 async def test_the_split_is_measured(models: dict[str, Manifest]) -> None:

@@ -118,7 +118,9 @@ def test_a_late_backend_is_named() -> None:
 
 def test_propensities_follow_their_rows() -> None:
     """Where chance had a part, every hit's share of it stands beside it."""
-    [row] = converted(replace(two_backends(), propensities=np.array([0.5, 0.25, 1.0])))
+    made = two_backends()
+    explored = replace(made, page=replace(made.page, propensities=np.array([0.5, 0.25, 1.0])))
+    [row] = converted(explored)
     assert row["propensities"] == [1.0, 0.5, 0.25]
 
 
