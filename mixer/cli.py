@@ -170,8 +170,16 @@ def index(
 @app.command()
 def train(
     config: Config,
-    judgements: Judged,
     out: Annotated[Path, typer.Option(help="Model folder to write; replaced as a whole.")],
+    judgements: Annotated[
+        Path | None, typer.Option("--judgements", "-j", help="Judged queries (JSON Lines).")
+    ] = None,
+    from_log: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            "--from-log", metavar="LOG EVENTS", help="Learn from clicks on what was served instead."
+        ),
+    ] = None,
     mix: Mix = "",
     name: Annotated[str, typer.Option(help="Name of the model; the folder's where not given.")] = "",
     pools: Annotated[
@@ -179,13 +187,36 @@ def train(
     ] = "open",
     recipe: Annotated[Path | None, typer.Option(help="YAML with parameters of the training.")] = None,
     target: Annotated[str, typer.Option(help="A running Mixer to ask; one is started where not given.")] = "",
+    window_s: Window = 3600.0,
+    eta: Annotated[
+        float, typer.Option(min=0, help="People look at (1/place)^eta; 0 takes clicks as they are.")
+    ] = 1.0,
+    explore: Annotated[
+        str, typer.Option(help="Arm with places at random: measure how far people look.")
+    ] = "",
+    clip: Annotated[float, typer.Option(min=1, help="The most that one click may weigh.")] = 20.0,
 ) -> None:
-    """Train a model for a mix from judged queries, asked through Mixer itself."""
+    """Train a model for a mix: from judged queries, asked through Mixer itself, or from clicks on what was served.
+
+    A click weighs more the less its place is looked at.
+    """
     from models import work
 
-    job, how = _job(config, mix, judgements, pools, target), _recipe(recipe)
+    if (judgements is None) == (from_log is None):
+        raise failure("name --judgements or --from-log, one of the two")
+    how = _recipe(recipe)
     try:
-        manifest = asyncio.run(work.train(job, name or out.name, how, out, errors))
+        if judgements:
+            job = _job(config, mix, judgements, pools, target)
+            manifest = asyncio.run(work.train(job, name or out.name, how, out, errors))
+        elif from_log:
+            logs = work.Logs(*from_log, window_s, eta, explore, clip)
+            loaded = _settings(config)
+            manifest, clicked = work.train_from_log(
+                loaded, _mix_name(loaded, mix), name or out.name, logs, how, out, errors
+            )
+            for why, many in clicked.left_out.items():
+                say(f"left out: {many} searches {why}")
     except (MixerError, ValueError, OSError, IndexFault) as error:
         raise failure(str(error)) from error
     say(f"{out}: {manifest.name} {manifest.version}, {manifest.trees} trees")

@@ -37,6 +37,8 @@ class Listing:
     fused_ranks: IntColumn
     grades: IntColumn
     degraded: bool
+    weight: float = 1.0
+    """How much it counts among others when learned from."""
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -179,6 +179,7 @@ def _dataset(
     return lightgbm.Dataset(
         np.concatenate([listing.features for listing in listings]),
         label=np.concatenate([listing.grades for listing in listings]),
+        weight=_weights(listings),
         group=[len(listing) for listing in listings],
         feature_name=names,
         categorical_feature=categories,
@@ -186,6 +187,12 @@ def _dataset(
         params=parameters,
         free_raw_data=False,
     )
+
+
+def _weights(listings: Sequence[Listing]) -> FloatColumn | None:
+    """A weight a row; none where all count alike."""
+    weights = np.array([listing.weight for listing in listings])
+    return np.repeat(weights, [len(listing) for listing in listings]) if (weights != 1).any() else None
 
 
 def write(
@@ -282,10 +289,15 @@ def _metrics(trained: Trained) -> dict[str, float]:
     """Validation NDCG of the model and of the fused order, by pool."""
     rankings = {"model": trained.order(), "fused": evaluation.fused}
     return {
-        f"valid_{pool}_ndcg10_{name}": float(evaluation.values(listings, order, evaluation.ndcg).mean())
+        f"valid_{pool}_ndcg10_{name}": _mean(listings, order)
         for pool, listings in _by_pool(trained.valid).items()
         for name, order in rankings.items()
     }
+
+
+def _mean(listings: Sequence[Listing], order: evaluation.Order) -> float:
+    weights = [listing.weight for listing in listings]
+    return float(np.average(evaluation.values(listings, order, evaluation.ndcg), weights=weights))
 
 
 def _served_rows(trained: Trained) -> tuple[Pool, FloatColumn]:

@@ -14,17 +14,19 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from backends.base import FloatColumn
 from backends.folders import swap
 from mixer.client import AsyncMixerClient
 from mixer.manifest import Manifest
 from mixer.server import running
 from mixer.settings import MixSettings, Settings
 from mixer.slices import Slices
-from models import card, evaluation, slicing, training
+from models import card, clicks, evaluation, slicing, training
 from models import decay as aging
 from models import online as measuring
+from models.clicked import Clicked, Weighing, listings_of
 from models.collection import Asking, Listing, Pool, collect
-from models.feedback import Joined
+from models.feedback import WINDOW_S, Joined
 from models.judgements import Judged, Judgements, Split
 from models.listings import QUERIES
 from models.online import Seen
@@ -75,6 +77,53 @@ async def train(job: Job, name: str, recipe: training.Recipe, folder: Path, cons
 def _few(queries: Sequence[Judged]) -> Sequence[Judged]:
     """As many as are kept beside the model, the same ones each time."""
     return sorted(queries, key=lambda judged: judged.digest)[:QUERIES]
+
+
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """What was served and what people did with it, and how clicks are weighed."""
+
+    searches: Path
+    events: Path
+    window_s: float = WINDOW_S
+    eta: float = 1.0
+    """Places are taken to be looked at as (1/place)^eta; 0 takes clicks as they are."""
+    explore: str = ""
+    """Arm whose random places tell how far people look, instead of `eta`."""
+    clip: float = 20.0
+
+
+def train_from_log(
+    settings: Settings,
+    mix: str,
+    name: str,
+    logs: Logs,
+    recipe: training.Recipe,
+    folder: Path,
+    console: Console,
+) -> tuple[Manifest, Clicked]:
+    """Train a model into a folder from clicks on what was served; also what was learned from.
+
+    Raises: ValueError where the logs do not fit or hold nothing to learn from.
+    """
+    features = settings.mixes[mix].features
+    with Joined(logs.searches, logs.events, logs.window_s) as joined, _progress(console) as progress:
+        bar = progress.add_task("searches", total=joined.total)
+        weighing = Weighing(_examination(joined, logs), logs.clip)
+        clicked = listings_of(joined, mix, features, weighing, lambda: progress.advance(bar))
+    with console.status("training"):
+        trained = training.fit(clicked.of("train"), clicked.of("valid"), features, recipe)
+    looked = f"explored by {logs.explore}" if logs.explore else f"(1/place)^{logs.eta:g}"
+    source = f"{logs.searches.name}: {len(clicked.listings)} clicks, examination {looked}, clip {logs.clip:g}"
+    job = Job(settings, mix, clicked.judgements(source))
+    return publish(trained, name, job, folder), clicked
+
+
+def _examination(joined: Joined, logs: Logs) -> FloatColumn:
+    if not logs.explore:
+        return clicks.by_power(logs.eta)
+    columns = ("arm", "page_offset", "page_size", "propensities")
+    return clicks.estimated(s for s in joined.searches(columns) if s.row["arm"] == logs.explore)
 
 
 def publish(

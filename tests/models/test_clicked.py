@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from pydantic import TypeAdapter
+from typer.testing import CliRunner, Result
+
+from backends.base import FloatColumn
+from mixer import cli, model
+from mixer.events import Event, EventKind
+from mixer.schema import Feature, schema_hash
+from mixer.values import IntColumn
+from models import evaluation
+from models.clicked import Clicked, Weighing, listings_of
+from models.clicks import PositionBased, by_power, events_of
+from models.feedback import Joined
+from tests.doubles import logs
+
+IMPRESSION, CLICK, CONVERSION = EventKind.IMPRESSION, EventKind.CLICK, EventKind.CONVERSION
+FEATURES: tuple[Feature, ...] = TypeAdapter(tuple[Feature, ...]).validate_python(
+    [{"name": name, "source": "number", "field": name} for name in ("merit", "habit")]
+)
+SCHEMA = schema_hash(FEATURES)
+
+
+def search(query_id: str, **columns: Any) -> dict[str, Any]:
+    """Three documents; a feature is the document's number."""
+    made: dict[str, Any] = {
+        "schema_sha256": SCHEMA,
+        "feature_names": ["merit", "habit"],
+        "features": [[float(place), -float(place)] for place in range(3)],
+        **columns,
+    }
+    return logs.search(query_id, **made)
+
+
+def clicked(
+    folder: Path,
+    searches: Iterable[Mapping[str, Any]],
+    events: Iterable[Event],
+    weighing: Weighing | None = None,
+) -> Clicked:
+    logs.write_searches(folder / "log", searches)
+    logs.write_events(folder / "events", [(1, event) for event in events])
+    with Joined(folder / "log", folder / "events") as joined:
+        return listings_of(joined, "default", FEATURES, weighing or Weighing())
+
+
+def test_a_click_is_a_listing(tmp_path: Path) -> None:
+    """The clicked document against what was shown and not clicked, as it was logged; another click is left out."""
+    events = [
+        *(Event("q1", IMPRESSION, id_) for id_ in "abc"),
+        *(Event("q1", CLICK, id_) for id_ in "bc"),
+        Event("q1", CONVERSION, "c"),
+    ]
+    first, second = clicked(tmp_path, [search("q1", fused_ranks=[3, 1, 2])], events).listings
+    assert (first.ids, first.grades.tolist(), first.weight) == (("a", "b"), [0, 1], 2.0)
+    assert (second.ids, second.grades.tolist(), second.weight) == (("a", "c"), [0, 2], 3.0)
+    assert (second.features.tolist(), second.fused_ranks.tolist()) == ([[0.0, -0.0], [2.0, -2.0]], [3, 2])
+    assert (second.ranks.tolist(), second.backends, second.degraded) == ([[1, 3]], ("one",), False)
+    assert (first.judged.query, first.judged.need) == ("read a csv file", "read a csv file")
+    assert (first.judged.grades, first.judged.day) == ({"b": 1}, "2023-11-14")
+
+
+def test_only_what_was_shown_counts(tmp_path: Path) -> None:
+    """What nobody could look at is not worse than what was clicked: neither below the fold nor off the page."""
+    events = [Event("q1", IMPRESSION, "a"), Event("q1", IMPRESSION, "b"), Event("q1", CLICK, "b")]
+    paged = [Event("q2", CLICK, "b")]
+    first, second = clicked(tmp_path, [search("q1"), search("q2", page_size=2)], [*events, *paged]).listings
+    assert (first.ids, second.ids) == (("a", "b"), ("a", "b"))
+
+
+def test_what_gives_no_listing_is_counted(tmp_path: Path) -> None:
+    """No search vanishes without a word."""
+    searches = [
+        search("q1"),
+        search("q2"),
+        search("q3", mix="other"),
+        search("q4", schema_sha256="0" * 64),
+        search("q5", page_size=1),
+    ]
+    made = clicked(tmp_path, searches, [Event(f"q{number}", CLICK, "a") for number in (1, 3, 4, 5)])
+    assert len(made.listings) == 1
+    assert made.left_out == {
+        "without a click": 1,
+        "of another mix": 1,
+        "with other features": 1,
+        "with every hit clicked": 1,
+    }
+
+
+def test_a_query_that_was_not_logged_is_its_id(tmp_path: Path) -> None:
+    """Where words are dropped from the log, each search is a query of its own."""
+    (listing,) = clicked(tmp_path, [search("q1", query="")], [Event("q1", CLICK, "a")]).listings
+    assert (listing.judged.query, listing.judged.need) == ("q1", "q1")
+
+
+def test_weights() -> None:
+    """1 over examination, clipped; of what was put at random the seldom weighs more, the search no more."""
+    alike = np.full(3, 1.0)
+    weighing = Weighing(by_power(1.0), clip=2.5)
+    assert weighing.weights(np.array([1, 2, 3]), alike).tolist() == [1, 2, 2.5]
+    assert weighing.weights(np.array([1, 2, 3]), alike / 3).tolist() == [1, 2, 2.5]
+    assert Weighing(by_power(0.0)).weights(np.array([5, 6]), np.array([0.9, 0.1])).tolist() == pytest.approx(
+        [0.2, 1.8]
+    )
+
+
+def test_the_record_is_of_all_that_was_learned_from(tmp_path: Path) -> None:
+    """The same logs have the same hash; another weighing has another."""
+    searches, events = [search("q1")], [Event("q1", CLICK, "b")]
+    first = clicked(tmp_path / "a", searches, events).judgements("log")
+    again = clicked(tmp_path / "b", searches, events).judgements("log")
+    other = clicked(tmp_path / "c", searches, events, Weighing(by_power(0.5))).judgements("log")
+    assert (first.sha256 == again.sha256, first.sha256 == other.sha256) == (True, False)
+    assert first.queries[0].grades == {"b": 1}
+
+
+@dataclass(frozen=True)
+class World:
+    """Queries whose truth is known: grades follow `merit`, and nothing else does.
+
+    The server that is at work orders by `habit`, which says nothing of the grades. Documents of one query keep
+    their features; each query is asked several times.
+    """
+
+    queries: int = 250
+    documents: int = 8
+    visits: int = 6
+    seed: int = 11
+
+    def grades(self) -> IntColumn:
+        """(queries, documents), half of them 0."""
+        random = np.random.default_rng(self.seed)
+        drawn: IntColumn = random.choice(4, (self.queries, self.documents), p=[0.5, 0.25, 0.15, 0.1])
+        return drawn
+
+    def features(self) -> FloatColumn:
+        """(queries, documents, 2), best habit first."""
+        random = np.random.default_rng(self.seed + 1)
+        merit = self.grades() + random.normal(0, 1.5, (self.queries, self.documents))
+        habit = -np.sort(-random.normal(0, 1, (self.queries, self.documents)), axis=1)
+        return np.stack([merit, habit], axis=2)
+
+    def write(self, folder: Path, people: PositionBased, exploring: float = 0.0) -> None:
+        """Both logs of all visits; of an arm that shuffles so many of its searches, beside the other."""
+        random, rows, events = np.random.default_rng(self.seed + 2), [], []
+        for query, (grades, matrix) in enumerate(zip(self.grades(), self.features(), strict=True)):
+            for visit in range(self.visits):
+                explores = random.random() < exploring
+                order = random.permutation(self.documents) if explores else np.arange(self.documents)
+                ids = [f"{query}-{document}" for document in order]
+                query_id = f"{query}/{visit}"
+                rows.append(
+                    logs.search(
+                        query_id,
+                        ids,
+                        query=f"query {query}",
+                        arm="explore" if explores else "",
+                        propensities=[1 / self.documents if explores else 1.0] * self.documents,
+                        schema_sha256=SCHEMA,
+                        features=matrix[order].tolist(),
+                    )
+                )
+                clicks = people.clicks(grades[order], random)
+                events += [(1.0, event) for event in events_of(query_id, ids, clicks, logs.START_S)]
+        logs.write_searches(folder / "log", rows)
+        logs.write_events(folder / "events", events)
+
+    def ndcg(self, folder: Path) -> float:
+        """What a model's order of these queries is worth, by their true grades."""
+        loaded = model.load(folder, FEATURES)
+        scored = (loaded.score(matrix).argsort()[::-1] for matrix in self.features())
+        pairs = zip(self.grades(), scored, strict=True)
+        return float(
+            np.mean([evaluation.ndcg(grades[order], grades.tolist(), depth=5) for grades, order in pairs])
+        )
+
+
+RECIPE = {
+    "rounds": 60,
+    "patience": 15,
+    "threads": 1,
+    "parameters": {"num_leaves": 7, "learning_rate": 0.1, "min_data_in_leaf": 20},
+}
+FRESH = World(queries=400, seed=99)
+
+
+@pytest.fixture(scope="module")
+def biased(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Settings, a recipe, and the logs of a server whose places are looked at as 1/place, a fifth of it exploring."""
+    folder = tmp_path_factory.mktemp("biased")
+    World().write(folder, PositionBased(by_power(1.0)), exploring=0.2)
+    settings = {
+        "backends": {"a": {"kind": "memory", "fields": {"merit": {"type": "number"}}, "documents": []}},
+        "mixes": {
+            "default": {"backends": {"a": {}}, "features": [f.model_dump() for f in FEATURES]},
+            "other": {"backends": {"a": {}}, "features": [FEATURES[0].model_dump()]},
+        },
+    }
+    (folder / "mixer.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE), encoding="utf-8")
+    return folder
+
+
+def train(folder: Path, out: Path, *words: object) -> Result:
+    command = [
+        *("train", "-c", folder / "mixer.yaml", "--recipe", folder / "recipe.yaml", "--out", out),
+        *("--from-log", folder / "log", folder / "events", *words),
+    ]
+    return CliRunner().invoke(cli.app, [str(word) for word in command])
+
+
+def trained(folder: Path, out: Path, *words: object) -> Path:
+    result = train(folder, out, *words)
+    assert result.exit_code == 0, result.stderr
+    return out
+
+
+def test_weighing_beats_learning_the_bias(biased: Path, tmp_path: Path) -> None:
+    """On queries nobody saw, by grades nobody logged: clicks as they are teach habit, weighed ones teach merit."""
+    naive = trained(biased, tmp_path / "naive", "--eta", "0")
+    weighed = trained(biased, tmp_path / "weighed", "--eta", "1")
+    figures = {folder.name: FRESH.ndcg(folder) for folder in (naive, weighed)}
+    assert figures["weighed"] > figures["naive"] + 0.05, figures
+    shares = {folder.name: model.read_manifest(folder).importance for folder in (naive, weighed)}
+    assert shares["naive"]["habit"] > 0.5 > shares["weighed"]["habit"], shares
+
+
+def test_exploring_stands_in_for_knowing(biased: Path, tmp_path: Path) -> None:
+    """Examination measured in the exploring arm serves about as well as the true one."""
+    known = FRESH.ndcg(trained(biased, tmp_path / "known", "--eta", "1"))
+    measured = FRESH.ndcg(trained(biased, tmp_path / "measured", "--explore", "explore"))
+    naive = FRESH.ndcg(trained(biased, tmp_path / "naive", "--eta", "0"))
+    assert measured > naive + 0.05, (measured, naive)
+    assert measured == pytest.approx(known, abs=0.03)
+
+
+def test_the_command_says_what_it_made(biased: Path, tmp_path: Path) -> None:
+    """Model, trees, figures, what was left out; the manifest says how clicks were weighed; the same logs, the same."""
+    result = train(biased, tmp_path / "ranker", "--clip", "5")
+    assert result.exit_code == 0, result.stderr
+    manifest = model.read_manifest(tmp_path / "ranker")
+    assert f"ranker: ranker {manifest.version}, {manifest.trees} trees" in result.stdout
+    assert "searches without a click" in result.stdout
+    assert manifest.data.source.startswith("log: ")
+    assert manifest.data.source.endswith(" clicks, examination (1/place)^1, clip 5")
+    assert (manifest.data.since, manifest.data.until) == ("2023-11-14", "2023-11-14")
+    again = trained(biased, tmp_path / "again", "--clip", "5")
+    assert model.read_manifest(again).model_sha256 == manifest.model_sha256
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--mix", "other"], "no training or no validation query"),
+        (["--mix", "othr"], "no mix is called 'othr'"),
+        (["--explore", "nobody"], "nothing was put at random"),
+        (["--judgements", "judged.jsonl"], "--judgements or --from-log, one of the two"),
+    ],
+)
+def test_the_command_tells_what_is_wrong(biased: Path, tmp_path: Path, words: list[str], told: str) -> None:
+    """A fault is a line and status 1; no model is written."""
+    result = train(biased, tmp_path / "ranker", *words)
+    assert result.exit_code == 1
+    assert told in result.stderr
+    assert not (tmp_path / "ranker").exists()
