@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Future
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import time
@@ -29,7 +30,8 @@ class Recent(Generic[V]):
     def __init__(self, most: int) -> None:
         """Keeps `most` keys."""
         self._most = most
-        self._kept: dict[str, V] = {}
+        # Of an ordinary dict the first key is slow to find once many before it are gone.
+        self._kept: OrderedDict[str, V] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -40,10 +42,10 @@ class Recent(Generic[V]):
 
     def put(self, key: str, value: V) -> None:
         """Keep this value; a key that is put again is as good as new."""
-        self._kept.pop(key, None)
         self._kept[key] = value
+        self._kept.move_to_end(key)
         if len(self._kept) > self._most:
-            del self._kept[next(iter(self._kept))]
+            self._kept.popitem(last=False)
 
     def drop(self, key: str) -> None:
         """Keep it no longer."""

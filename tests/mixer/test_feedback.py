@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -273,3 +274,34 @@ def test_what_is_kept_is_the_newest() -> None:
     for key, value in (("a", 1), ("b", 2), ("a", 3), ("c", 4)):
         kept.put(key, value)
     assert (kept.get("a"), kept.get("b"), kept.get("c"), len(kept)) == (3, None, 4, 2)
+
+
+SERVE = """
+import asyncio, sys
+from pathlib import Path
+from tests.doubles import mixers
+from tests.mixer.test_feedback import click, settings
+
+async def main():
+    async with mixers.running(settings(Path(sys.argv[1]))) as mixer:
+        found = await mixer.search("csv")
+        await mixer.client.feedback([click(found.query_id, str(n)) for n in range(100)])
+        print("taken", flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_killed_server_loses_nothing_it_took(tmp_path: Path) -> None:
+    """What was answered is found after SIGKILL, in a whole file, once the next server started."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SERVE, str(tmp_path), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout
+    assert await process.stdout.readline() == b"taken\n"
+    process.kill()
+    await process.communicate()
+    assert rows(tmp_path) == []
+    async with mixers.running(settings(tmp_path)):
+        assert [row["event_id"] for row in rows(tmp_path)] == [str(number) for number in range(100)]
