@@ -79,10 +79,9 @@ def test_what_does_not_count_is_counted(tmp_path: Path) -> None:
 
 
 def test_an_event_taken_by_two_servers_counts_once(tmp_path: Path) -> None:
-    """Whichever file it is in, the first one taken counts."""
+    """The first one taken counts, wherever it is written: the other would have been late."""
     twice = Event("q1", CLICK, "a", event_id="e1")
-    logs.write_events(tmp_path / "events", [(5, twice)])
-    (first,), counts = joined(tmp_path, [logs.search("q1")], [(4, twice)])
+    (first,), counts = joined(tmp_path, [logs.search("q1")], [(61, twice), (4, twice)])
     assert (first.clicked.tolist(), counts) == ([0], {("click", "joined"): 1, ("click", "duplicate"): 1})
 
 
@@ -111,6 +110,14 @@ def test_pages_of_one_list_share_a_query_id(tmp_path: Path) -> None:
     assert (first.row["page_offset"], first.clicked.tolist()) == (0, [0])
     assert (second.row["page_offset"], second.clicked.tolist()) == (2, [3, 5])
     assert counts == {("click", "joined"): 3}
+
+
+def test_a_query_id_that_is_used_again(tmp_path: Path) -> None:
+    """The latest list that holds the document is meant, though a later one does not, or it is off the page."""
+    searches = [logs.search("q1", "abc", page_size=1), logs.search("q1", "abd", at_s=1)]
+    (first, second), counts = joined(tmp_path, searches, [(2, Event("q1", CLICK, id_)) for id_ in "bc"])
+    assert (first.clicked.tolist(), second.clicked.tolist()) == ([2], [1])
+    assert counts == {("click", "joined"): 2}
 
 
 def test_columns_come_as_arrays(tmp_path: Path) -> None:

@@ -194,6 +194,18 @@ def test_pools_are_measured_apart(tmp_path: Path) -> None:
     assert metrics == {}
 
 
+def test_heavy_listings_count_more(tmp_path: Path) -> None:
+    """Weights change what is learned, and the figures are means by weight; where all are 1 nothing changes."""
+    train, valid = forest.listings(range(8)), forest.listings(range(100, 104), "valid")
+    heavy = [replace(listing, weight=float(place**2 + 1)) for place, listing in enumerate(train)]
+    held = [replace(listing, weight=float(place**2 + 1)) for place, listing in enumerate(valid)]
+    plain, weighed = (fit(listings, held, forest.FEATURES, forest.RECIPE) for listings in (train, heavy))
+    assert plain.booster.model_to_string() != weighed.booster.model_to_string()
+    metrics = forest.written(tmp_path / "forest", weighed).metrics
+    per_query = evaluation.values(weighed.valid, weighed.order(), evaluation.ndcg)
+    assert metrics["valid_open_ndcg10_model"] == pytest.approx(np.average(per_query, weights=[1, 2, 5, 10]))
+
+
 def test_a_profile_by_hand() -> None:
     """Ten quantile bins of what is known: bin i holds v with edges[i-1] < v <= edges[i]."""
     made = profile(np.array([*np.arange(1.0, 101.0), *[NAN] * 25]))
