@@ -93,6 +93,7 @@ class Joined:
     def __init__(self, log: Path, events: Path, window_s: float = WINDOW_S) -> None:
         """Reads both folders. Raises: ValueError where one holds nothing, or not what it should."""
         self._database = duckdb.connect(config={"threads": 2})
+        self._database.execute("SET TimeZone = 'UTC'")  # else days are those of this machine
         self._view("log", log)
         self._view("events", events)
         windows = {"window_us": round(window_s * 1e6), "apart_us": round(_CLOCKS_APART_S * 1e6)}

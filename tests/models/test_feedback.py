@@ -132,6 +132,13 @@ def test_columns_come_as_arrays(tmp_path: Path) -> None:
     assert (first.row["ids"], first.row["context"]) == (("a", "b", "c"), {"tier": "gold"})
 
 
+def test_times_are_those_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the logs are read, a search has the day that it was served on in UTC."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    (first,), _ = joined(tmp_path, [logs.search("q1")], [(1, Event("q1", CLICK, "a"))], columns=("time",))
+    assert first.row["time"].isoformat() == "2023-11-14T22:13:20+00:00"
+
+
 def test_a_search_without_candidates(tmp_path: Path) -> None:
     """Nothing found is a search too."""
     columns = ("ids", "features", "scores")
