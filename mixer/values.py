@@ -179,7 +179,10 @@ class Page:
     pinned: frozenset[int] = frozenset()
     next_cursor: str = ""
     propensities: FloatColumn | None = None
-    """(n,): how probable it was that each row came to stand where it stands; None where chance had no part."""
+    """(n,): how probable it was that each row came to stand where it stands; None where chance had no part.
+
+    1 where a row's place was certain; every other row could have come to stand at any place of those below 1.
+    """
 
     @property
     def rows(self) -> IntColumn:

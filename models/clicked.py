@@ -1,10 +1,13 @@
 """Listings to learn from, one a click, out of what was served: each as heavy as its place is seldom looked at.
 
 A click on a document at a place that one in five looks at stands for five people who would have clicked: its listing,
-the clicked document against all that was shown and not clicked, weighs 1 / examination, clipped. So weighed the sum
-over clicks is what it were if people looked at everything (Joachims et al., WSDM 2017). Where documents were put at
-random, the weight is also by 1 / propensity, relative to the search's others (self-normalized: Swaminathan and
-Joachims, "The self-normalized estimator for counterfactual learning", NIPS 2015).
+the clicked document against all else that was shown, weighs 1 / examination, clipped. So weighed the sum over clicks is
+what it were if people looked at everything (Joachims et al., WSDM 2017). What else was clicked stays in: each of two
+clicked documents has a listing, and they cancel in the right proportion.
+
+Where the log tells of chance, nothing need be known of people: a document that could come to stand at any place of K,
+and weighs 1 / propensity where it does, is clicked as often as it is liked, times the examination of all of K, which is
+the same for all such documents. That sum, by the examination given, puts its clicks on one scale with all others.
 """
 
 from __future__ import annotations
@@ -48,11 +51,14 @@ class Weighing:
     examination: FloatColumn = field(default_factory=lambda: by_power(1.0))
     clip: float = 20.0
 
-    def weights(self, positions: IntColumn, propensities: FloatColumn) -> FloatColumn:
-        """Of what one search showed at these positions (n,) from 1, with these propensities (n,)."""
-        odds = 1.0 / propensities
-        weights: FloatColumn = odds / odds.mean() / at(self.examination, positions)
-        return weights.clip(max=self.clip)
+    def weights(self, places: IntColumn, positions: IntColumn, propensities: FloatColumn) -> FloatColumn:
+        """Of what was shown (s,) of one list: its places there from 0, where it was shown from 1; the list's (n,)."""
+        chances, drawn = at(self.examination, positions), propensities < 1
+        if drawn.any():
+            whole = at(self.examination, np.flatnonzero(drawn) + 1).sum()
+            chances = np.where(drawn[places], propensities[places] * whole, chances)
+        weights: FloatColumn = (1.0 / chances).clip(max=self.clip)
+        return weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,7 @@ def listings_of(
     weighing: Weighing,
     progress: Callable[[], None] = lambda: None,
 ) -> Clicked:
-    """The clicks on one mix; of searches that made other features, or showed nothing unclicked, there are none."""
+    """The clicks on one mix; of searches that made other features, or showed one hit only, there are none."""
     schema, left_out = schema_hash(features), Counter[str]()
     made: list[Listing] = []
     for served in joined.searches(COLUMNS):
@@ -102,19 +108,16 @@ def _useless(served: Served, mix: str, schema: str) -> str:
         return "with other features"
     if not served.clicked.size:
         return "without a click"
-    return "" if np.setdiff1d(shown(served)[0], served.clicked).size else "with every hit clicked"
+    return "" if len(shown(served)[0]) > 1 else "with a single hit"
 
 
 def _listings(served: Served, weighing: Weighing) -> Iterator[Listing]:
     places, positions = shown(served)
-    weights = weighing.weights(positions, served.row["propensities"][places])
-    others = np.isin(places, served.clicked, invert=True)
-    for clicked in np.flatnonzero(~others).tolist():
-        kept = others.copy()
-        kept[clicked] = True
-        place = int(places[clicked])
-        grade = CONVERSION_GRADE if place in served.converted else CLICK_GRADE
-        yield _listing(served, places[kept], place, grade, float(weights[clicked]))
+    weights = weighing.weights(places, positions, served.row["propensities"])
+    for place, weight in zip(places.tolist(), weights.tolist(), strict=True):
+        if place in served.clicked:
+            grade = CONVERSION_GRADE if place in served.converted else CLICK_GRADE
+            yield _listing(served, places, place, grade, weight)
 
 
 def _listing(served: Served, places: IntColumn, clicked: int, grade: int, weight: float) -> Listing:

@@ -88,21 +88,19 @@ class TooLittleExploring(ValueError):
 def estimated(searches: Iterable[Served], depth: int = DEPTH) -> FloatColumn:
     """Examination (depth,) relative to the first place, from searches that put documents there at random.
 
-    Needs `propensities`: with each hit weighed by 1 over its own, every place shows the same documents on average,
-    and what is left of the differences in clicks is the place. A place without a click has the examination of the one
-    before; with few clicks the estimate is rough. Raises: TooLittleExploring.
+    Takes hits with a propensity below 1: with each weighed by 1 over its own, every place shows the same documents on
+    average, and what is left of the differences in clicks is the place. A place without a click has the examination of
+    the one before; with few clicks the estimate is rough. Raises: TooLittleExploring.
     """
     clicked, seen = np.zeros(depth), np.zeros(depth)
-    explored = False
     for served in searches:
         places, positions = shown(served)
         propensities = served.row["propensities"][places]
-        explored = explored or bool((propensities < 1).any())
-        kept = positions <= depth
+        kept = (propensities < 1) & (positions <= depth)
         weights = 1.0 / propensities[kept]
         np.add.at(seen, positions[kept] - 1, weights)
         np.add.at(clicked, positions[kept] - 1, weights * np.isin(places[kept], served.clicked))
-    if not explored:
+    if not seen.any():
         raise TooLittleExploring("no search of the arm has a propensity below 1: nothing was put at random")
     if not clicked[0]:
         raise TooLittleExploring("nobody clicked the first place: nothing to measure the others by")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from typer.testing import CliRunner, Result
 from backends.base import FloatColumn
 from mixer import cli, model
 from mixer.events import Event, EventKind
+from mixer.manifest import JUDGED
 from mixer.schema import Feature, schema_hash
 from mixer.values import IntColumn
-from models import evaluation
+from models import evaluation, listings
 from models.clicked import Clicked, Weighing, listings_of
 from models.clicks import PositionBased, by_power, events_of
 from models.feedback import Joined
@@ -53,17 +55,17 @@ def clicked(
 
 
 def test_a_click_is_a_listing(tmp_path: Path) -> None:
-    """The clicked document against what was shown and not clicked, as it was logged; another click is left out."""
+    """The clicked document against all else that was shown, as it was logged; another click is no better there."""
     events = [
         *(Event("q1", IMPRESSION, id_) for id_ in "abc"),
         *(Event("q1", CLICK, id_) for id_ in "bc"),
         Event("q1", CONVERSION, "c"),
     ]
     first, second = clicked(tmp_path, [search("q1", fused_ranks=[3, 1, 2])], events).listings
-    assert (first.ids, first.grades.tolist(), first.weight) == (("a", "b"), [0, 1], 2.0)
-    assert (second.ids, second.grades.tolist(), second.weight) == (("a", "c"), [0, 2], 3.0)
-    assert (second.features.tolist(), second.fused_ranks.tolist()) == ([[0.0, -0.0], [2.0, -2.0]], [3, 2])
-    assert (second.ranks.tolist(), second.backends, second.degraded) == ([[1, 3]], ("one",), False)
+    assert (first.ids, first.grades.tolist(), first.weight) == (("a", "b", "c"), [0, 1, 0], 2.0)
+    assert (second.ids, second.grades.tolist(), second.weight) == (("a", "b", "c"), [0, 0, 2], 3.0)
+    assert (second.features[:, 0].tolist(), second.fused_ranks.tolist()) == ([0, 1, 2], [3, 1, 2])
+    assert (second.ranks.tolist(), second.backends, second.degraded) == ([[1, 2, 3]], ("one",), False)
     assert (first.judged.query, first.judged.need) == ("read a csv file", "read a csv file")
     assert (first.judged.grades, first.judged.day) == ({"b": 1}, "2023-11-14")
 
@@ -91,7 +93,7 @@ def test_what_gives_no_listing_is_counted(tmp_path: Path) -> None:
         "without a click": 1,
         "of another mix": 1,
         "with other features": 1,
-        "with every hit clicked": 1,
+        "with a single hit": 1,
     }
 
 
@@ -102,14 +104,46 @@ def test_a_query_that_was_not_logged_is_its_id(tmp_path: Path) -> None:
 
 
 def test_weights() -> None:
-    """1 over examination, clipped; of what was put at random the seldom weighs more, the search no more."""
-    alike = np.full(3, 1.0)
-    weighing = Weighing(by_power(1.0), clip=2.5)
-    assert weighing.weights(np.array([1, 2, 3]), alike).tolist() == [1, 2, 2.5]
-    assert weighing.weights(np.array([1, 2, 3]), alike / 3).tolist() == [1, 2, 2.5]
-    assert Weighing(by_power(0.0)).weights(np.array([5, 6]), np.array([0.9, 0.1])).tolist() == pytest.approx(
-        [0.2, 1.8]
-    )
+    """1 over examination, clipped; the same, on average, where all places were drawn."""
+    weighing, places = Weighing(by_power(1.0), clip=2.5), np.arange(3)
+    assert weighing.weights(places, places + 1, np.ones(3)).tolist() == [1, 2, 2.5]
+    drawn = weighing.weights(places, places + 1, np.full(3, 1 / 3))
+    np.testing.assert_allclose(drawn, 3 / (1 + 1 / 2 + 1 / 3))
+
+
+def test_a_pinned_hit_keeps_its_examination() -> None:
+    """Chance says nothing of a hit whose place was certain; the others share the places that were drawn."""
+    weights = Weighing(by_power(1.0)).weights(np.array([0, 2]), np.array([1, 3]), np.array([1, 0.5, 0.5]))
+    np.testing.assert_allclose(weights, [1, 1 / (0.5 * (1 / 2 + 1 / 3))])
+
+
+@pytest.mark.parametrize("believed", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("kept", [0.0, 0.6])
+def test_declared_chance_undoes_the_bias_whatever_is_believed(believed: float, kept: float) -> None:
+    """Over every order that could be drawn, weighed clicks go as liking goes, to the last bits."""
+    liked, truth, summed = np.array([0.1, 0.5, 0.9, 0.3]), np.array([1.0, 0.7, 0.2, 0.1]), np.zeros(4)
+    orders = [np.array(order) for order in permutations(range(4))]
+    for order in orders:
+        chance = kept * (order == np.arange(4)).all() + (1 - kept) / len(orders)
+        propensities = kept * (order == np.arange(4)) + (1 - kept) / 4
+        weights = Weighing(by_power(believed), np.inf).weights(np.arange(4), np.arange(1, 5), propensities)
+        summed[order] += chance * truth * liked[order] * weights
+    np.testing.assert_allclose(summed / summed.sum(), liked / liked.sum(), rtol=1e-12)
+
+
+def test_the_place_prefers_none_of_two_liked_alike(tmp_path: Path) -> None:
+    """Over all that may be clicked: were clicked ones left out of each other's listings, the upper would win."""
+    examination, liked, preferred = np.array([1.0, 0.1]), 0.9, {"a": 0.0, "b": 0.0}
+    chances = {"a": liked * examination[0], "b": liked * examination[1]}
+    outcomes = {"": (), "a": ("a",), "b": ("b",), "ab": ("a", "b")}
+    searches = [search(name or "none", query="", page_size=2) for name in outcomes]
+    events = [Event(name, CLICK, id_) for name, ids in outcomes.items() for id_ in ids]
+    for listing in clicked(tmp_path, searches, events, Weighing(examination)).listings:
+        name = listing.judged.query
+        chance = np.prod([chances[id_] if id_ in name else 1 - chances[id_] for id_ in "ab"])
+        (better,) = listing.judged.grades
+        preferred[better] += chance * listing.weight * (len(listing) - 1)
+    assert preferred["a"] == pytest.approx(preferred["b"])
 
 
 def test_the_record_is_of_all_that_was_learned_from(tmp_path: Path) -> None:
@@ -149,7 +183,7 @@ class World:
         return np.stack([merit, habit], axis=2)
 
     def write(self, folder: Path, people: PositionBased, exploring: float = 0.0) -> None:
-        """Both logs of all visits; of an arm that shuffles so many of its searches, beside the other."""
+        """Both logs of all visits; an arm of so many of the searches shuffles all that it shows."""
         random, rows, events = np.random.default_rng(self.seed + 2), [], []
         for query, (grades, matrix) in enumerate(zip(self.grades(), self.features(), strict=True)):
             for visit in range(self.visits):
@@ -252,6 +286,9 @@ def test_the_command_says_what_it_made(biased: Path, tmp_path: Path) -> None:
     assert manifest.data.source.startswith("log: ")
     assert manifest.data.source.endswith(" clicks, examination (1/place)^1, clip 5")
     assert (manifest.data.since, manifest.data.until) == ("2023-11-14", "2023-11-14")
+    kept = listings.read(tmp_path / "ranker" / JUDGED)
+    assert (kept.split, {listing.judged.assigned for listing in kept.listings}) == ("test", {"test"})
+    assert max(listing.weight for listing in kept.listings) == 5
     again = trained(biased, tmp_path / "again", "--clip", "5")
     assert model.read_manifest(again).model_sha256 == manifest.model_sha256
 

@@ -117,6 +117,7 @@ def test_places_without_a_click_are_like_the_one_before() -> None:
     [
         (served(clicked=[0], seen=[0, 1]), "nothing was put at random"),
         (served(clicked=[1], seen=[0, 1], propensities=(0.5,) * 5), "nobody clicked the first place"),
+        (served(clicked=[0], seen=[0, 1], propensities=(1, *(0.5,) * 4)), "nobody clicked the first place"),
     ],
 )
 def test_too_little_exploring_is_told(search: Served, words: str) -> None:
