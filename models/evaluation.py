@@ -119,13 +119,17 @@ def values(listings: Sequence[Listing], order: Order, measure: Measure) -> Float
     )
 
 
-def interval(per_query: FloatColumn, seed: int = 0) -> Interval:
-    """Mean and 95 % interval of a measure over queries (q,)."""
-    random = np.random.default_rng(seed)
-    n = len(per_query)
-    means = [per_query[random.integers(0, n, n)].mean() for _ in range(_RESAMPLES)]
+def interval(per_query: FloatColumn, weights: FloatColumn | None = None, seed: int = 0) -> Interval:
+    """Mean and 95 % interval of a measure over queries (q,), which may count differently (q,)."""
+    random, n = np.random.default_rng(seed), len(per_query)
+    weighed = np.ones(n) if weights is None else weights
+
+    def mean(drawn: IntColumn) -> float:
+        return float(np.average(per_query[drawn], weights=weighed[drawn]))
+
+    means = [mean(random.integers(0, n, n)) for _ in range(_RESAMPLES)]
     low, high = np.quantile(means, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    return Interval(float(per_query.mean()), float(low), float(high))
+    return Interval(mean(np.arange(n)), float(low), float(high))
 
 
 def evaluate(

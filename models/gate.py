@@ -78,7 +78,7 @@ def _judged(loaded: LightGbmModel, held: Held | str, bounds: Bounds) -> Check:
         return Check(name="judged", outcome="failed", told=held)
     if held.schema_sha256 != loaded.manifest.schema_sha256:
         return Check(name="judged", outcome="failed", told=f"{held.source} was made for other features")
-    queries = len(Measured(loaded, held).listings)
+    queries = len(Measured(loaded, held).weights)
     told = f"{queries} judged queries ({held.split}) have something to order; at least {bounds.min_queries}"
     return _bounded("judged", queries, bounds.min_queries, queries >= bounds.min_queries, told)
 
@@ -123,13 +123,13 @@ def _spread_factor(column: FloatColumn, edges: tuple[float, ...]) -> float:
 
 
 def _floor(ours: Measured, _: Peer, bounds: Bounds) -> Check:
-    mean = _mean(ours.ndcg)
+    mean = ours.mean(ours.ndcg)
     return _at_least("ndcg_floor", mean, bounds.ndcg_floor, f"NDCG@{evaluation.DEPTH} is {mean:.4f}")
 
 
 def _beats_fused(ours: Measured, _: Peer, bounds: Bounds) -> Check:
-    gain = _mean(ours.ndcg) - _mean(ours.fused)
-    told = f"NDCG@{evaluation.DEPTH} is {_mean(ours.ndcg):.4f}, {gain:+.4f} against the fused order"
+    gain = ours.mean(ours.ndcg) - ours.mean(ours.fused)
+    told = f"NDCG@{evaluation.DEPTH} is {ours.mean(ours.ndcg):.4f}, {gain:+.4f} against the fused order"
     bound = bounds.min_gain_over_fused
     if bound is None:
         return _off("beats_fused", told)
@@ -172,8 +172,9 @@ def _slice_drop(ours: Measured, peer: Peer, bounds: Bounds) -> Check:
 
 def _lost(ours: Measured, theirs: Measured, keys: set[Key]) -> tuple[float, str]:
     """How far we are below them over these queries: the mean, and it with its interval."""
-    losses = np.array([theirs.ndcg[key] - ours.ndcg[key] for key in sorted(keys)])
-    interval = evaluation.interval(losses)
+    both = sorted(keys)
+    losses = np.array([theirs.ndcg[key] - ours.ndcg[key] for key in both])
+    interval = evaluation.interval(losses, np.array([ours.weights[key] for key in both]))
     return interval.mean, str(interval)
 
 
@@ -204,10 +205,6 @@ MEASURES: Mapping[str, Callable[[Measured, Peer, Bounds], Check]] = {
     "slice_drop": _slice_drop,
     "latency": _latency,
 }
-
-
-def _mean(figures: Mapping[Key, float]) -> float:
-    return float(np.mean(list(figures.values())))
 
 
 def _at_most(name: CheckName, figure: float, bound: float | None, told: str, form: str = "{:.4f}") -> Check:

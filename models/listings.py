@@ -2,8 +2,8 @@
 
 A NumPy archive that holds no Python objects. Of q listings, n rows in all, b backends and f features: `features` (n, f)
 float64, `ranks` (b, n), `fused_ranks` and `grades` (n,) int32, and `told`, UTF-8 JSON: the features' names, the hash of
-their schema, the split, the backends, and per listing its judged query, pool and ids, whose number says how many of the
-rows are its own. The queries stand there as they were judged.
+their schema, the split, the backends, and per listing its judged query, pool, weight and ids, whose number says how
+many of the rows are its own. The queries stand there as they were judged.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -34,6 +35,7 @@ class _One(Record):
     judged: Judged
     pool: Pool
     ids: tuple[str, ...]
+    weight: float = 1.0
 
 
 class _Told(Record):
@@ -66,10 +68,23 @@ class ListingsError(ValueError):
 
 
 def sample(listings: Sequence[Listing], queries: int = QUERIES) -> tuple[Listing, ...]:
-    """At most so many listings a pool, none of them degraded: those whose need's hash is the least."""
+    """At most so many listings a pool, none of them degraded: those whose need's hash is the least.
+
+    The second listing of a query comes after the first of every other one.
+    """
     sound = sorted((ls for ls in listings if not ls.degraded and len(ls)), key=lambda ls: ls.judged.digest)
     pools = sorted({listing.pool for listing in sound})
-    return tuple(ls for pool in pools for ls in [one for one in sound if one.pool == pool][:queries])
+    turns = Counter[tuple[str, str]]()
+    ranked: list[tuple[int, Listing]] = []
+    for ls in sound:
+        ranked.append((turns[ls.pool, ls.judged.digest], ls))
+        turns[ls.pool, ls.judged.digest] += 1
+    ranked.sort(key=lambda pair: pair[0])
+    return tuple(ls for pool in pools for ls in [one for _, one in ranked if one.pool == pool][:queries])
+
+
+def _one(listing: Listing) -> _One:
+    return _One(judged=listing.judged, pool=listing.pool, ids=listing.ids, weight=listing.weight)
 
 
 def write(path: Path, asked: Sequence[Listing], features: Sequence[Feature], split: str) -> None:
@@ -83,7 +98,7 @@ def write(path: Path, asked: Sequence[Listing], features: Sequence[Feature], spl
         split=split,
         left_out=len(asked) - len(kept),
         backends=kept[0].backends,
-        listings=tuple(_One(judged=ls.judged, pool=ls.pool, ids=ls.ids) for ls in kept),
+        listings=tuple(_one(ls) for ls in kept),
     )
     np.savez_compressed(
         path,
@@ -131,6 +146,7 @@ def _listings(
             fused_ranks=fused_ranks[rows].astype(np.intp),
             grades=grades[rows].astype(np.intp),
             degraded=False,
+            weight=one.weight,
         )
         for one, end in zip(told.listings, ends.tolist(), strict=True)
         for rows in (slice(end - len(one.ids), end),)

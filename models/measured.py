@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -44,15 +46,27 @@ class Measured:
     @cached_property
     def ndcg(self) -> dict[Key, float]:
         """By query, ordered by score; a score that is not finite sinks, as in serving."""
-        return {
-            key_of(ls): _ndcg(ls, np.where(np.isfinite(scores), scores, -np.inf))
+        return self._by_query(
+            _ndcg(ls, np.where(np.isfinite(scores), scores, -np.inf))
             for ls, scores in zip(self.listings, self.scores, strict=True)
-        }
+        )
 
     @cached_property
     def fused(self) -> dict[Key, float]:
         """By query, in the fused order."""
-        return {key_of(ls): _ndcg(ls, -ls.fused_ranks.astype(np.float64)) for ls in self.listings}
+        return self._by_query(_ndcg(ls, -ls.fused_ranks.astype(np.float64)) for ls in self.listings)
+
+    @cached_property
+    def weights(self) -> dict[Key, float]:
+        """How much each query counts: as its listings do together."""
+        summed: dict[Key, float] = defaultdict(float)
+        for ls in self.listings:
+            summed[key_of(ls)] += ls.weight
+        return dict(summed)
+
+    def mean(self, figures: Mapping[Key, float]) -> float:
+        """The mean of a figure over all queries."""
+        return float(np.average([*figures.values()], weights=[self.weights[key] for key in figures]))
 
     @cached_property
     def slices(self) -> dict[str, set[Key]]:
@@ -62,6 +76,13 @@ class Measured:
             for name in slices(ls):
                 found.setdefault(name, set()).add(key_of(ls))
         return found
+
+    def _by_query(self, per_listing: Iterable[float]) -> dict[Key, float]:
+        """The mean over the listings of each query."""
+        summed: dict[Key, float] = defaultdict(float)
+        for ls, figure in zip(self.listings, per_listing, strict=True):
+            summed[key_of(ls)] += ls.weight * figure
+        return {key: total / self.weights[key] for key, total in summed.items()}
 
 
 def _ndcg(listing: Listing, scores: FloatColumn) -> float:

@@ -116,7 +116,7 @@ def train_from_log(
     looked = f"explored by {logs.explore}" if logs.explore else f"(1/place)^{logs.eta:g}"
     source = f"{logs.searches.name}: {len(clicked.listings)} clicks, examination {looked}, clip {logs.clip:g}"
     job = Job(settings, mix, clicked.judgements(source))
-    return publish(trained, name, job, folder), clicked
+    return publish(trained, name, job, folder, clicked.of("test")), clicked
 
 
 def _examination(joined: Joined, logs: Logs) -> FloatColumn:

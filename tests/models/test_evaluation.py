@@ -171,6 +171,14 @@ def test_an_interval_is_the_same_every_time() -> None:
     assert evaluation.interval(sample) != evaluation.interval(sample, seed=1)
 
 
+def test_a_query_counts_as_it_weighs() -> None:
+    """One of weight 3 is as three; one of hardly any is as none."""
+    sample = np.array([0.0, 0.5, 1.0])
+    assert evaluation.interval(sample, np.array([1.0, 1e-9, 3.0])).mean == pytest.approx(0.75)
+    spread = evaluation.interval(np.repeat(sample, 50), np.repeat([1.0, 1e-9, 1e-9], 50))
+    assert spread.high < 0.01
+
+
 def test_equal_values_have_no_spread() -> None:
     """Where every query scores alike, the interval is its mean."""
     made = evaluation.interval(np.full(20, 0.25))

@@ -341,6 +341,24 @@ def test_versions_compare_over_the_queries_of_both(current: Measured) -> None:
     assert (check.outcome, check.figure) == ("passed", 0)
 
 
+def test_listings_of_one_query_are_one_query(current: Measured, model_folder: Path) -> None:
+    """As of clicks: the mean of its own by their weights, and it counts among others as they do together."""
+    first, other = SERVED[0], replace(SERVED[1], weight=6.0)
+    turned = replace(first, grades=first.grades[::-1].copy(), weight=3.0)
+    one, two, three = (
+        next(iter(Measured(current.model, held([ls])).ndcg.values())) for ls in (first, turned, other)
+    )
+    made = Measured(current.model, held([first, turned, other]))
+    assert one != two
+    assert list(made.ndcg.values()) == pytest.approx([(one + 3 * two) / 4, three])
+    assert made.mean(made.ndcg) == pytest.approx((one + 3 * two + 6 * three) / 10)
+    perfect = Measured(current.model, made.held)
+    object.__setattr__(perfect, "ndcg", dict.fromkeys(made.ndcg, 1.0))
+    check = MEASURES["ndcg_drop"](made, Peer(perfect), BOUNDS.model_copy(update={"min_queries": 2}))
+    assert check.figure == pytest.approx(1 - made.mean(made.ndcg))
+    assert "2 judged queries" in judged(model_folder, given=made.held)["judged"].told
+
+
 def test_the_gate_takes_what_training_keeps(model_folder: Path) -> None:
     """The listings beside a model are of its own features."""
     beside = listings.read(model_folder / "judged.npz")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def kept(path: Path, made: list[Listing]) -> Held:
 def test_they_come_back_to_the_last_bit(path: Path) -> None:
     """Queries, ids, grades, ranks and features, missing ones too; and what the features are."""
     made = [*forest.listings(range(4), "test"), *forest.listings(range(2, 6), "test", "judged")]
+    made[0] = replace(made[0], weight=1 / 3)
     held = kept(path, made)
     assert held.feature_names == tuple(feature.name for feature in forest.FEATURES)
     assert held.schema_sha256 == schema_hash(forest.FEATURES)
@@ -35,7 +37,8 @@ def test_they_come_back_to_the_last_bit(path: Path) -> None:
     assert len(held.listings) == 8
     for found in held.listings:
         was = by_query.pop((found.pool, found.judged.query))
-        assert (found.judged, found.ids, found.backends) == (was.judged, was.ids, was.backends)
+        for name in ("judged", "ids", "backends", "weight"):
+            assert getattr(found, name) == getattr(was, name)
         for name in ("features", "ranks", "fused_ranks", "grades"):
             ours, theirs = getattr(found, name), getattr(was, name)
             assert ours.dtype == theirs.dtype
@@ -75,6 +78,14 @@ def test_a_sample_is_small_and_always_the_same() -> None:
     assert [ls.pool for ls in few] == ["judged"] * 5 + ["open"] * 5
     assert few == listings.sample(made[::-1], 5)
     assert {ls.judged.query for ls in few[:5]} == {ls.judged.query for ls in few[5:]}
+
+
+def test_a_query_with_many_listings_leaves_room_for_others() -> None:
+    """Of clicks: the first of every query, then the second."""
+    made = forest.listings(range(4), "test")
+    few = listings.sample([ls for ls in made for _ in range(9)], 6)
+    assert Counter(ls.judged.query for ls in few[:4]) == Counter(ls.judged.query for ls in made)
+    assert len({ls.judged.query for ls in few[4:]}) == 2
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
