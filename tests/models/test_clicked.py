@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from backends.base import FloatColumn
 from mixer import cli, model
+from mixer.arrange import shuffle
 from mixer.events import Event, EventKind
 from mixer.manifest import JUDGED
 from mixer.schema import Feature, schema_hash
@@ -187,17 +188,17 @@ class World:
         random, rows, events = np.random.default_rng(self.seed + 2), [], []
         for query, (grades, matrix) in enumerate(zip(self.grades(), self.features(), strict=True)):
             for visit in range(self.visits):
-                explores = random.random() < exploring
-                order = random.permutation(self.documents) if explores else np.arange(self.documents)
+                explores, query_id = random.random() < exploring, f"{query}/{visit}"
+                order = np.arange(self.documents)
+                propensities = shuffle(order, 0, self.documents if explores else 0, query_id)
                 ids = [f"{query}-{document}" for document in order]
-                query_id = f"{query}/{visit}"
                 rows.append(
                     logs.search(
                         query_id,
                         ids,
                         query=f"query {query}",
                         arm="explore" if explores else "",
-                        propensities=[1 / self.documents if explores else 1.0] * self.documents,
+                        propensities=propensities[order].tolist(),
                         schema_sha256=SCHEMA,
                         features=matrix[order].tolist(),
                     )
