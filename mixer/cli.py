@@ -10,24 +10,29 @@ import json
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from backends import build
 from backends.index import IndexFault
 from mixer import arguments, cli_drift, cli_experiment, cli_models, settings, terminal
+from mixer.cli_inputs import (
+    Asked,
+    Config,
+    Judged,
+    Mix,
+    RecipeFile,
+    job_of,
+    mix_of,
+    read_of,
+    recipe_of,
+    settings_of,
+)
 from mixer.cli_words import console, errors, failure, say
 from mixer.client import MixerClient, MixerError
-from mixer.faults import FileFault, M, describe, read_as
-from mixer.settings import MixSettings, Settings, SettingsError
-
-if TYPE_CHECKING:
-    from models.collection import Pool
-    from models.training import Recipe
-    from models.work import Job
+from mixer.settings import MixSettings, Settings
 
 app = typer.Typer(
     add_completion=False,
@@ -43,10 +48,7 @@ app = typer.Typer(
 app.add_typer(cli_models.app, name="models")
 app.add_typer(cli_experiment.app, name="experiment")
 
-Config = Annotated[Path, typer.Option("--config", "-c", help="Settings file (YAML).")]
 Target = Annotated[str, typer.Option(help="host:port of a running Mixer.")]
-Mix = Annotated[str, typer.Option(help="Mix; the default one where not given.")]
-Judged = Annotated[Path, typer.Option("--judgements", "-j", help="Judged queries (JSON Lines).")]
 FeatureLog = Annotated[Path, typer.Argument(help="Folder of the feature log.")]
 EventLog = Annotated[Path, typer.Argument(help="Folder of the event log (settings: feedback.folder).")]
 Window = Annotated[float, typer.Option(help="How long after its search an event counts.")]
@@ -81,7 +83,7 @@ def serve(
     from mixer import server, supervise, telemetry
     from mixer.serving import run_loop
 
-    loaded = _with_workers(_settings(config), workers)
+    loaded = _with_workers(settings_of(config), workers)
     told = loaded.telemetry
     telemetry.start_logging(told.log_level, raw_messages=told.query == "raw")
     try:
@@ -144,7 +146,7 @@ def index(
     allow_bad_lines: Annotated[int, typer.Option(help="Publish in spite of this many bad lines.")] = 0,
 ) -> None:
     """Build a backend's index from JSON Lines. Every bad line is named; none is dropped in silence."""
-    defined = _read(build.Definition, definition)
+    defined = read_of(build.Definition, definition)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors) as progress:
         bar = progress.add_task(f"{defined.engine.kind}", total=None)
@@ -185,8 +187,8 @@ def train(
     pools: Annotated[
         str, typer.Option(help="Candidates to learn from: open, judged, or open,judged.")
     ] = "open",
-    recipe: Annotated[Path | None, typer.Option(help="YAML with parameters of the training.")] = None,
-    target: Annotated[str, typer.Option(help="A running Mixer to ask; one is started where not given.")] = "",
+    recipe: RecipeFile = None,
+    target: Asked = "",
     window_s: Window = 3600.0,
     eta: Annotated[
         float, typer.Option(min=0, help="People look at (1/place)^eta; 0 takes clicks as they are.")
@@ -204,16 +206,16 @@ def train(
 
     if (judgements is None) == (from_log is None):
         raise failure("name --judgements or --from-log, one of the two")
-    how = _recipe(recipe)
+    how = recipe_of(recipe)
     try:
         if judgements:
-            job = _job(config, mix, judgements, pools, target)
+            job = job_of(config, mix, judgements, pools, target)
             manifest = asyncio.run(work.train(job, name or out.name, how, out, errors))
         elif from_log:
             logs = work.Logs(*from_log, window_s, eta, explore, clip)
-            loaded = _settings(config)
+            loaded = settings_of(config)
             manifest, clicked = work.train_from_log(
-                loaded, _mix_name(loaded, mix), name or out.name, logs, how, out, errors
+                loaded, mix_of(loaded, mix), name or out.name, logs, how, out, errors
             )
             for why, many in clicked.left_out.items():
                 say(f"left out: {many} searches {why}")
@@ -233,43 +235,15 @@ def evaluate(
     pools: Annotated[
         str, typer.Option(help="Search everything (open), only judged documents, or both.")
     ] = "open",
-    target: Annotated[str, typer.Option(help="A running Mixer to ask; one is started where not given.")] = "",
+    target: Asked = "",
 ) -> None:
     """Measure every backend alone, the fused order and the model over the same candidates."""
     from models import work
 
-    job = _job(config, mix, judgements, pools, target)
+    job = job_of(config, mix, judgements, pools, target)
     try:
         for table in asyncio.run(work.evaluate(job, split.value, errors)):
             console.print(table)
-    except (MixerError, ValueError, OSError, IndexFault) as error:
-        raise failure(str(error)) from error
-
-
-@app.command()
-def decay(
-    config: Config,
-    judgements: Judged,
-    mix: Mix = "",
-    windows: Annotated[int, typer.Option(min=2, help="Windows to train on, each as many queries.")] = 5,
-    overlap: Annotated[float, typer.Option(help="Share of a window that the next holds too.")] = 0.5,
-    tested: Annotated[float, typer.Option(help="Share of the queries, the newest, to measure on.")] = 0.2,
-    tolerance: Annotated[float, typer.Option(help="NDCG that may be lost.")] = 0.01,
-    recipe: Annotated[Path | None, typer.Option(help="YAML with parameters of the training.")] = None,
-    target: Annotated[str, typer.Option(help="A running Mixer to ask; one is started where not given.")] = "",
-) -> None:
-    """Train on older and older judgements; show NDCG by age, and the greatest age that a model should reach."""
-    from models import work
-    from models.decay import Windows
-
-    job, how = _job(config, mix, judgements, "open", target), _recipe(recipe)
-    try:
-        parted = Windows(number=windows, overlap=overlap, tested=tested, tolerance=tolerance)
-        for part in asyncio.run(work.decay(job, how, parted, errors)):
-            console.print(part)
-    except ValidationError as error:
-        lines = [f"--{fault.path}: {fault.message}" for fault in describe(error)]
-        raise failure("\n".join(lines)) from error
     except (MixerError, ValueError, OSError, IndexFault) as error:
         raise failure(str(error)) from error
 
@@ -299,39 +273,9 @@ def online(
 
 
 @app.command()
-def skew(
-    log: Annotated[Path, typer.Argument(help="Folder of a feature log that was written with inputs: true.")],
-    config: Config,
-    mix: Mix = "",
-    tolerance: Annotated[float, typer.Option(min=0, help="Relative difference that is none.")] = 1e-9,
-) -> None:
-    """Make logged features again from their logged inputs; status 2 where a feature differs."""
-    from models import logs
-    from models import skew as compared
-
-    loaded = _settings(config)
-    name = _mix_name(loaded, mix)
-    try:
-        found = logs.files(log)
-        with Progress(TextColumn("{task.description}"), BarColumn(), console=errors) as progress:
-            bar = progress.add_task("files", total=len(found.sound))
-            read = logs.read(found.sound, progress=lambda done, of: progress.update(bar, completed=done))
-            report = compared.compare(logs.searches(read), name, loaded.mixes[name].features, tolerance)
-    except (OSError, ValueError) as error:
-        raise failure(str(error)) from error
-    report.torn = len(found.torn)
-    for part in compared.tables(report, name):
-        console.print(part)
-    if not report.searches:
-        raise failure(f"{log} holds no search of mix {name!r} to compare")
-    if report.skewed:
-        raise typer.Exit(2)
-
-
-@app.command()
 def check_config(config: Config) -> None:
     """Check a settings file and the models it names; every fault is listed, with its line."""
-    loaded = _settings(config)
+    loaded = settings_of(config)
     faults = [fault for name, mix in loaded.mixes.items() for fault in _refused(name, mix, loaded)]
     if faults:
         raise failure("\n".join(faults))
@@ -369,15 +313,6 @@ def demo(
 app.command()(cli_drift.rules)
 
 
-def _settings(config: Path) -> Settings:
-    try:
-        return settings.load(config)
-    except SettingsError as error:
-        raise failure(str(error)) from error
-    except OSError as error:
-        raise failure(f"{config}: {error.strerror}; name a settings file with --config") from error
-
-
 def _with_workers(loaded: Settings, workers: int) -> Settings:
     """The settings with this number of workers, or their own for 0."""
     server = loaded.server.model_copy(update={"workers": workers or loaded.server.workers})
@@ -396,44 +331,3 @@ def _refused(name: str, mix: MixSettings, loaded: Settings) -> Iterator[str]:
                 sources.load(loaded.models[key], mix.features)
             except model.ModelRefused as refusal:
                 yield f"mixes.{name}.{place}: {refusal.check} check: {refusal}"
-
-
-def _job(config: Path, mix: str, judgements: Path, pools: str, target: str) -> Job:
-    from models import judgements as judged
-    from models import work
-
-    loaded = _settings(config)
-    name = _mix_name(loaded, mix)
-    taken: dict[str, tuple[Pool, ...]] = {
-        "open": ("open",),
-        "judged": ("judged",),
-        "open,judged": ("open", "judged"),
-    }
-    if pools not in taken:
-        raise failure(f"--pools {pools}: take {' or '.join(taken)}")
-    try:
-        return work.Job(loaded, name, judged.read(judgements), taken[pools], target)
-    except (OSError, judged.JudgementsError) as error:
-        raise failure(str(error)) from error
-
-
-def _mix_name(loaded: Settings, mix: str) -> str:
-    try:
-        return loaded.mix_called(mix)
-    except ValueError as error:
-        raise failure(str(error)) from error
-
-
-def _recipe(path: Path | None) -> Recipe:
-    from models.training import Recipe
-
-    return _read(Recipe, path) if path else Recipe()
-
-
-def _read(kind: type[M], path: Path) -> M:
-    try:
-        return read_as(kind, path)
-    except FileFault as error:
-        raise failure(str(error)) from error
-    except OSError as error:
-        raise failure(f"{path}: {error}") from error

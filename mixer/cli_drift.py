@@ -1,15 +1,31 @@
-"""Commands about models that grow old: rules that watch for drift."""
+"""Commands about models that grow old: rules that watch for drift, NDCG by age, features that are made otherwise."""
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import ValidationError
+from rich.progress import BarColumn, Progress, TextColumn
 
-from mixer import settings
-from mixer.cli_words import failure
-from mixer.faults import FileFault, read_as
+from backends.index import IndexFault
+from mixer.cli_inputs import (
+    Asked,
+    Config,
+    Judged,
+    Mix,
+    RecipeFile,
+    job_of,
+    mix_of,
+    read_of,
+    recipe_of,
+    settings_of,
+)
+from mixer.cli_words import console, errors, failure
+from mixer.client import MixerError
+from mixer.faults import describe
 from mixer.settings import Settings
 
 if TYPE_CHECKING:
@@ -18,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def rules(
-    config: Annotated[Path, typer.Option("--config", "-c", help="Settings file (YAML).")],
+    config: Config,
     out: Annotated[Path, typer.Option(help="Folder to write into.")],
     bounds: Annotated[Path | None, typer.Option(help="YAML: beyond which alerts are raised.")] = None,
     match: Annotated[
@@ -34,18 +50,71 @@ def rules(
     """Write Prometheus rules for a settings file: drift of scores and features, fallbacks, failures; with tests."""
     from models import rule_files
 
-    labels = dict(_label(text) for text in match or ())
+    labels, loaded = dict(_label(text) for text in match or ()), settings_of(config)
     try:
-        loaded = settings.load(config)
         sliced = any(mix.slices for mix in loaded.mixes.values())
         doubts = rule_files.write(_manifests(loaded), out, _bounds(bounds), labels, runbooks, sliced)
-    except settings.SettingsError as error:
-        raise failure(str(error)) from error
     except OSError as error:
         raise failure(f"{error.filename}: {error.strerror}") from error
     for doubt in doubts:
         typer.secho(doubt, fg=typer.colors.YELLOW, err=True)
     typer.echo(f"{out / rule_files.RULES}\n{out / rule_files.TESTS}")
+
+
+def decay(
+    config: Config,
+    judgements: Judged,
+    mix: Mix = "",
+    windows: Annotated[int, typer.Option(min=2, help="Windows to train on, each as many queries.")] = 5,
+    overlap: Annotated[float, typer.Option(help="Share of a window that the next holds too.")] = 0.5,
+    tested: Annotated[float, typer.Option(help="Share of the queries, the newest, to measure on.")] = 0.2,
+    tolerance: Annotated[float, typer.Option(help="NDCG that may be lost.")] = 0.01,
+    recipe: RecipeFile = None,
+    target: Asked = "",
+) -> None:
+    """Train on older and older judgements; show NDCG by age, and the greatest age that a model should reach."""
+    from models import work
+    from models.decay import Windows
+
+    job, how = job_of(config, mix, judgements, "open", target), recipe_of(recipe)
+    try:
+        parted = Windows(number=windows, overlap=overlap, tested=tested, tolerance=tolerance)
+        for part in asyncio.run(work.decay(job, how, parted, errors)):
+            console.print(part)
+    except ValidationError as error:
+        lines = [f"--{fault.path}: {fault.message}" for fault in describe(error)]
+        raise failure("\n".join(lines)) from error
+    except (MixerError, ValueError, OSError, IndexFault) as error:
+        raise failure(str(error)) from error
+
+
+def skew(
+    log: Annotated[Path, typer.Argument(help="Folder of a feature log that was written with inputs: true.")],
+    config: Config,
+    mix: Mix = "",
+    tolerance: Annotated[float, typer.Option(min=0, help="Relative difference that is none.")] = 1e-9,
+) -> None:
+    """Make logged features again from their logged inputs; status 2 where a feature differs."""
+    from models import logs
+    from models import skew as compared
+
+    loaded = settings_of(config)
+    name = mix_of(loaded, mix)
+    try:
+        found = logs.files(log)
+        with Progress(TextColumn("{task.description}"), BarColumn(), console=errors) as progress:
+            bar = progress.add_task("files", total=len(found.sound))
+            read = logs.read(found.sound, progress=lambda done, of: progress.update(bar, completed=done))
+            report = compared.compare(logs.searches(read), name, loaded.mixes[name].features, tolerance)
+    except (OSError, ValueError) as error:
+        raise failure(str(error)) from error
+    report.torn = len(found.torn)
+    for part in compared.tables(report, name):
+        console.print(part)
+    if not report.searches:
+        raise failure(f"{log} holds no search of mix {name!r} to compare")
+    if report.skewed:
+        raise typer.Exit(2)
 
 
 def _manifests(loaded: Settings) -> dict[str, Manifest | None]:
@@ -64,10 +133,7 @@ def _manifests(loaded: Settings) -> dict[str, Manifest | None]:
 def _bounds(path: Path | None) -> Bounds:
     from models.rules import Bounds
 
-    try:
-        return read_as(Bounds, path) if path else Bounds()
-    except FileFault as error:
-        raise failure(str(error)) from error
+    return read_of(Bounds, path) if path else Bounds()
 
 
 def _label(text: str) -> tuple[str, str]:

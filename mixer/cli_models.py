@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from mixer import terminal_models
+from mixer import cli_drift, terminal_models
 from mixer.cli_words import console, errors, failure, say
 from mixer.decision import Bounds
 from mixer.faults import read_as
@@ -26,6 +26,7 @@ app = typer.Typer(
     help="Versions of models in a registry: a folder, or any fsspec URL (s3://…, gs://…).\n\n"
     "The way: [bold]publish[/] a folder that `mixer train` wrote, [bold]list[/] and [bold]diff[/] what is there, "
     "[bold]promote[/] a version, which runs the gate, [bold]rollback[/] in one command. "
+    "[bold]decay[/] and [bold]skew[/] tell how fast models age, and which features serving made otherwise. "
     "Running servers follow what is current, without a restart.\n\n"
     "Where the registry is: --registry, or MIXER_REGISTRY, or the settings file of --config.",
 )
@@ -237,6 +238,10 @@ def rollback(
     if as_json:
         return _json({"was": _dump(was), "current": _dump(current)})
     return say(f"{place.name}: {current.version} is current again, no longer {was.version}")
+
+
+app.command()(cli_drift.decay)
+app.command()(cli_drift.skew)
 
 
 def _print_bounds() -> None:

@@ -131,7 +131,7 @@ MODEL_OLD = Alert(
     "1h",
     f"The model of mix {_MIX} is old",
     f"It was trained {_VALUE} days ago.",
-    "Models decay as documents and users change; `mixer decay` measures how fast and recommends a greatest age.",
+    "Models decay as documents and users change; `mixer models decay` measures how fast and recommends a greatest age.",
     (
         "MixerScoreDrift and MixerFeatureDrift of the same mix.",
         "When the last training ran, and why not since.",

@@ -23,7 +23,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from backends.sqlite import Sqlite, SqliteSettings
-from mixer import cli, demo, server, supervise, telemetry
+from mixer import cli, cli_drift, demo, server, supervise, telemetry
 from mixer.catalogue import ATTRIBUTES, METRICS, SPANS
 from mixer.manifest import MODEL
 from mixer.model import read_manifest
@@ -76,7 +76,8 @@ def judged(number: int) -> Judged:
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal in which tables have room."""
-    monkeypatch.setattr(cli, "console", Console(width=200))
+    for module in (cli, cli_drift):
+        monkeypatch.setattr(module, "console", Console(width=200))
 
 
 def run(*argv: object) -> Result:
@@ -654,7 +655,7 @@ def test_decay_shows_ndcg_by_age(folder: Path, tmp_path: Path) -> None:
     dated = [judged(n).model_copy(update={"day": f"2024-0{n // 12 + 1}-{n % 12 + 1:02}"}) for n in range(60)]
     judgements.write(tmp_path / "dated.jsonl", dated)
     options = ("--recipe", folder / "recipe.yaml", "--windows", 3)
-    told = said(run("decay", "-c", folder / "mixer.yaml", "-j", tmp_path / "dated.jsonl", *options))
+    told = said(run("models", "decay", "-c", folder / "mixer.yaml", "-j", tmp_path / "dated.jsonl", *options))
     assert "12 queries from 2024-05-01 to 2024-05-12" in told
     assert [
         line.split("│")[2].strip()[-10:] for line in told.splitlines() if "2024" in line and "│" in line
@@ -664,8 +665,10 @@ def test_decay_shows_ndcg_by_age(folder: Path, tmp_path: Path) -> None:
         "2024-02-12",
     ]
     assert "a model may be" in told
-    undated = run("decay", "-c", folder / "mixer.yaml", "-j", folder / "judged.jsonl", *options)
+    undated = run("models", "decay", "-c", folder / "mixer.yaml", "-j", folder / "judged.jsonl", *options)
     assert undated.exit_code == 1
     assert "60 of 60 judged queries have no `day`" in undated.stderr
-    wrong = run("decay", "-c", folder / "mixer.yaml", "-j", folder / "judged.jsonl", "--overlap", 1.5)
+    wrong = run(
+        "models", "decay", "-c", folder / "mixer.yaml", "-j", folder / "judged.jsonl", "--overlap", 1.5
+    )
     assert "--overlap: Input should be less than 1" in fault(wrong)

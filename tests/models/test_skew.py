@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from backends.memory import Memory, MemorySettings
-from mixer import cli, features
+from mixer import cli, cli_drift, features
 from mixer.features import MakeFeatures
 from mixer.schema import FeatureBase
 from mixer.settings import Settings
@@ -166,12 +166,12 @@ def test_the_command_says_what_is_skewed(tmp_path: Path, minutes: pytest.MonkeyP
     asyncio.run(serve(right))
     config.write_text(yaml.safe_dump(made.model_dump(mode="json", exclude_none=True)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "console", Console(width=200))
+        patch.setattr(cli_drift, "console", Console(width=200))
         run = CliRunner().invoke
-        sound = run(cli.app, ["skew", str(right), "--config", str(config)])
-        skewed = run(cli.app, ["skew", str(wrong), "--config", str(config)])
+        sound = run(cli.app, ["models", "skew", str(right), "--config", str(config)])
+        skewed = run(cli.app, ["models", "skew", str(wrong), "--config", str(config)])
     (tmp_path / "none").mkdir()
-    empty = CliRunner().invoke(cli.app, ["skew", str(tmp_path / "none"), "--config", str(config)])
+    empty = CliRunner().invoke(cli.app, ["models", "skew", str(tmp_path / "none"), "--config", str(config)])
     assert (sound.exit_code, skewed.exit_code, empty.exit_code) == (0, 2, 1)
     assert "no skew" in sound.output
     assert "1 skewed" in skewed.output
