@@ -9,14 +9,14 @@ of multiple searches", TREC-2 1994, with a known scale instead of the list's own
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate, chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backends.base import FloatColumn, Hits
-from mixer.gather import gather
+from mixer.gather import add_votes, by_rank, gather
 from mixer.schema import BackendFeature
 from mixer.settings import MixBackendSettings, MixSettings, RrfSettings
 from mixer.values import Candidates, Drop, IntColumn, Plan, Reply, TextColumn
@@ -32,34 +32,35 @@ class Merge:
 
     def __init__(self, mix: MixSettings) -> None:
         """Takes the mix whose fusion it does."""
-        self._members = mix.backends
         self._fusion = mix.fusion
         self._normalize = _NORMALIZERS[mix.fusion.normalize] if _normalizes(mix) else _nothing
         members = list(mix.backends.values())
-        self._weights = np.array([[member.weight] for member in members])
+        self._limits = [member.limit for member in members]
+        self._weights = np.array([member.weight for member in members])
         self._low = np.array([[member.bounds.low] for member in members])
         self._high = np.array([[np.nan if m.bounds.high is None else m.bounds.high] for m in members])
         self._groups = _vote_groups(mix.backends)
 
     def __call__(self, plan: Plan, replies: Sequence[Reply]) -> Candidates:
         """Candidates of all replies that have hits; b rows for all b backends of the mix."""
-        lists = [_Listed.of(reply, self._members[reply.backend].limit) for reply in replies]
-        hits = list(chain.from_iterable(listed.ids for listed in lists))
-        ids = sorted(set(hits))
+        lists = [reply.hits or _NO_HITS for reply in replies]
+        heads = [hits.ids[:limit] for hits, limit in zip(lists, self._limits, strict=True)]
+        told = list(chain.from_iterable(heads))
+        ids = sorted(set(told))
         place = dict(zip(ids, range(len(ids)), strict=True))
-        rows = np.fromiter(map(place.__getitem__, hits), np.intp, len(hits))
-        starts = np.array([0, *accumulate(len(listed.ids) for listed in lists)], np.intp)
-        names = list(dict.fromkeys(name for listed in lists for name in listed.names))
-        ranks, scores = np.zeros((len(lists), len(ids)), np.int32), np.full((len(lists), len(ids)), np.nan)
-        known = np.full((len(names), len(ids)), np.nan)
-        sent_scores = np.concatenate([listed.scores for listed in lists])
-        sent = np.concatenate([listed.columns(names) for listed in lists], axis=1)
-        odd = gather(rows, starts, sent_scores, sent, ranks, scores, known).tolist()
+        rows = np.fromiter(map(place.__getitem__, told), np.intp, len(told))
+        starts = np.array([0, *accumulate(map(len, heads))], np.intp)
+        names, places = _laid_out(tuple((len(hits), tuple(hits.numbers)) for hits in lists))
+        sent = np.concatenate([column for hits in lists for column in (hits.scores, *hits.numbers.values())])
+        ranks = np.zeros((len(lists), len(ids)), np.int32)
+        unknown = np.full((len(lists) + len(names), len(ids)), np.nan)
+        scores, known = unknown[: len(lists)], unknown[len(lists) :]
+        repeated, odd = gather(rows, starts, sent, places, ranks, scores, known)
         normalized = self._normalize(scores, self._low, self._high)
         fused = self._fuse(ranks, normalized)
         return Candidates(
             ids=ids,
-            backends=tuple(listed.backend for listed in lists),
+            backends=tuple(reply.backend for reply in replies),
             ranks=ranks,
             scores=scores,
             normalized=normalized,
@@ -67,90 +68,55 @@ class Merge:
             prior=np.argsort(-fused, kind="stable"),
             numbers=dict(zip(names, known, strict=True)),
             texts=_first_known_texts(lists, rows, starts, len(ids)),
-            drops=_drops(lists, odd),
+            drops=_drops(replies, heads, repeated, odd),
         )
 
     def _fuse(self, ranks: NDArray[np.int32], normalized: FloatColumn) -> FloatColumn:
         """Sum over the vote groups of the strongest vote in each (n,)."""
-        if isinstance(self._fusion, RrfSettings):
-            votes = np.where(ranks > 0, 1.0 / (self._fusion.k + ranks), 0.0)
-        else:
-            votes = np.nan_to_num(normalized)
-        votes *= self._weights
-        if len(self._groups) < len(votes):
-            votes = np.stack([votes[group].max(axis=0) for group in self._groups])
-        fused: FloatColumn = votes.sum(axis=0)
-        return fused
+        rule = self._fusion
+        votes = by_rank(ranks, rule.k) if isinstance(rule, RrfSettings) else np.nan_to_num(normalized)
+        return add_votes(votes, self._weights, self._groups)
 
 
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    """One reply's n hits within its limit, each document once."""
+@lru_cache(256)
+def _laid_out(sent: tuple[tuple[int, tuple[str, ...]], ...]) -> tuple[list[str], IntColumn]:
+    """Of backends that each sent so many hits with these numeric fields: all fields, and where the columns begin.
 
-    backend: str
-    ids: list[str]
-    scores: FloatColumn
-    names: list[str]
-    """Of the numeric fields."""
-    numbers: FloatColumn
-    """(names, n)"""
-    texts: Mapping[str, TextColumn]
-    over_limit: int
-    repeated: int
-
-    @classmethod
-    def of(cls, reply: Reply, limit: int) -> _Listed:
-        hits = reply.hits or _NO_HITS
-        ids = hits.ids[:limit]
-        repeated = len(ids) - len(set(ids))
-        keep = _first_of_each(ids) if repeated else slice(len(ids))
-        return cls(
-            backend=reply.backend,
-            ids=np.array(ids, object)[keep].tolist() if repeated else ids,
-            scores=hits.scores[keep],
-            names=list(hits.numbers),
-            numbers=np.array(list(hits.numbers.values())).reshape(len(hits.numbers), len(hits))[:, keep],
-            texts={name: np.array(column, object)[keep] for name, column in hits.texts.items()},
-            over_limit=len(hits) - len(ids),
-            repeated=repeated,
-        )
-
-    def columns(self, names: list[str]) -> FloatColumn:
-        """The numeric fields in this order (names, n), NaN for those not sent."""
-        if names == self.names:
-            return self.numbers
-        held = dict(zip(self.names, self.numbers, strict=True))
-        missing = np.full(len(self.ids), np.nan)
-        return np.array([held.get(name, missing) for name in names]).reshape(len(names), len(self.ids))
+    The columns stand one after the other: backend by backend its scores, then its fields (b, 1 + k); -1 for none.
+    """
+    names = list(dict.fromkeys(name for _, own in sent for name in own))
+    places, end = np.full((len(sent), 1 + len(names)), -1, np.intp), 0
+    for backend, (hits, own) in enumerate(sent):
+        columns = [0, *(1 + names.index(name) for name in own)]
+        places[backend, columns] = end + hits * np.arange(len(columns))
+        end += len(columns) * hits
+    return names, places
 
 
-def _drops(lists: Sequence[_Listed], odd: Sequence[int]) -> tuple[Drop, ...]:
+def _drops(
+    replies: Sequence[Reply], heads: Sequence[list[str]], repeated: IntColumn, odd: IntColumn
+) -> tuple[Drop, ...]:
+    found = zip(replies, heads, repeated.tolist(), odd.tolist(), strict=True)
     counts = [
-        (listed.backend, reason, count)
-        for listed, not_finite in zip(lists, odd, strict=True)
-        for reason, count in (
-            ("over_limit", listed.over_limit),
-            ("repeated", listed.repeated),
-            ("score_not_finite", not_finite),
-        )
+        (("over_limit", len(reply.hits or ()) - len(head)), ("repeated", again), ("score_not_finite", other))
+        for reply, head, again, other in found
     ]
-    return tuple(Drop(reason, count, backend) for backend, reason, count in counts if count)
+    return tuple(
+        Drop(reason, count, reply.backend)
+        for reply, own in zip(replies, counts, strict=True)
+        for reason, count in own
+        if count
+    )
 
 
 _NO_HITS = Hits([], np.empty(0))
 
 
-def _first_of_each(ids: Sequence[str]) -> IntColumn:
-    """Places at which an id stands for the first time, in order."""
-    last = {id_: place for place, id_ in zip(range(len(ids) - 1, -1, -1), reversed(ids), strict=True)}
-    return np.sort(np.fromiter(last.values(), np.intp, len(last)))
-
-
-def _vote_groups(members: Mapping[str, MixBackendSettings]) -> list[list[int]]:
-    groups: dict[str, list[int]] = {}
-    for b, (name, member) in enumerate(members.items()):
-        groups.setdefault(f"group {member.group}" if member.group else f"alone {name}", []).append(b)
-    return list(groups.values())
+def _vote_groups(members: Mapping[str, MixBackendSettings]) -> IntColumn:
+    """(b,): the number of each backend's group, in the order of their first."""
+    keys = [f"group {member.group}" if member.group else f"alone {name}" for name, member in members.items()]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return np.array([numbers[key] for key in keys], np.intp)
 
 
 def _min_max(scores: FloatColumn, low: FloatColumn, high: FloatColumn) -> FloatColumn:
@@ -202,13 +168,15 @@ _NORMALIZERS: Mapping[str, Callable[[FloatColumn, FloatColumn, FloatColumn], Flo
 
 
 def _first_known_texts(
-    lists: Sequence[_Listed], rows: IntColumn, starts: IntColumn, n: int
+    lists: Sequence[Hits], rows: IntColumn, starts: IntColumn, n: int
 ) -> dict[str, TextColumn]:
     """Text columns (n,), each value from the first backend (in the mix's order) that knows it."""
     columns: dict[str, TextColumn] = {}
-    for listed, start in zip(reversed(lists), reversed(starts[:-1].tolist()), strict=True):
-        row = rows[start : start + len(listed.ids)]
-        for name, sent in listed.texts.items():
+    for backend in reversed(range(len(lists))):
+        start, end = starts[backend], starts[backend + 1]
+        for name, sent in lists[backend].texts.items():
+            # From the last to the first: of a document that is repeated, the first stays.
+            row, texts = rows[start:end][::-1], np.array(sent[: end - start], object)[::-1]
             column = columns.setdefault(name, np.full(n, "", object))
-            column[row] = np.where(sent != "", sent, column[row])
+            column[row] = np.where(texts != "", texts, column[row])
     return columns
