@@ -33,7 +33,8 @@ from mixer.text import (
     pair_coverage,
     weighted_coverage,
 )
-from mixer.values import Candidates, Features, Plan, Request
+from mixer.values import Candidates, Features, IntColumn, Plan, Request
+from mixer.walk import compiled
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _QUOTES = "\"'`“”‘’«»"
@@ -46,11 +47,10 @@ class MakeFeatures:
         """The columns come out in this order."""
         self._declared = tuple(declared)
         self._names = tuple(feature.name for feature in declared)
-        bounds = [feature.bounds for feature in declared]
         defaults = [np.nan if feature.default is None else feature.default for feature in declared]
-        self._low = np.array([low for low, _ in bounds]).reshape(-1, 1)
-        self._high = np.array([high for _, high in bounds]).reshape(-1, 1)
-        self._defaults = np.array(defaults).reshape(-1, 1)
+        rules = [(*f.bounds, default) for f, default in zip(declared, defaults, strict=True)]
+        self._rules = np.array(rules, np.float64).reshape(-1, 3)
+        _fill_blanks(np.empty((len(declared), 0)), self._rules)  # compiled, or loaded compiled
 
     def __call__(self, plan: Plan, candidates: Candidates) -> Features:
         """Float64 (n, f): values out of range count as such and, like missing ones, become the default."""
@@ -59,12 +59,28 @@ class MakeFeatures:
         for feature, column in zip(self._declared, columns, strict=True):
             made = _COLUMNS[type(feature)](feature, facts)
             column[:] = _relative(made) if feature.relative else made
-        missing = np.isnan(columns)
-        outside = (columns < self._low) | (columns > self._high)
-        blank = missing | outside
-        if blank.any():
-            columns = np.where(blank, self._defaults, columns)
-        return Features(self._names, columns.T, missing.sum(axis=1), outside.sum(axis=1))
+        missing, outside = _fill_blanks(columns, self._rules)
+        return Features(self._names, columns.T, missing, outside)
+
+
+@compiled
+def _fill_blanks(columns: FloatColumn, rules: FloatColumn) -> tuple[IntColumn, IntColumn]:
+    """Put the defaults where values of columns (f, n) are missing or out of range, and count those (f,) and (f,).
+
+    Rules (f, 3) are the ends of the range, both inclusive, and the default.
+    """
+    missing, outside = np.zeros(len(rules), np.intp), np.zeros(len(rules), np.intp)
+    for feature in range(len(rules)):
+        low, high, default = rules[feature]
+        for row in range(columns.shape[1]):
+            value = columns[feature, row]
+            if np.isnan(value):
+                missing[feature] += 1
+                columns[feature, row] = default
+            elif value < low or value > high:
+                outside[feature] += 1
+                columns[feature, row] = default
+    return missing, outside
 
 
 class Facts:

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter, time
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-import numpy as np
 from opentelemetry import context, trace
 from opentelemetry.trace import NonRecordingSpan, SpanKind
 
@@ -15,6 +14,7 @@ from backends.base import Backend
 from mixer import catalogue, describe
 from mixer.errors import RequestError
 from mixer.fanout import Ask
+from mixer.feature_counts import FeatureCounts
 from mixer.manifest import Manifest
 from mixer.metrics import Metrics
 from mixer.origins import Origin
@@ -48,9 +48,7 @@ class MixObserver:
         self._added = histogram(catalogue.ADDED_SECONDS, mix=mix)
         self._candidates = histogram(catalogue.CANDIDATES, mix=mix)
         self._degraded = counter(catalogue.DEGRADED, mix=mix)
-        self._rows = counter(catalogue.FEATURE_ROWS, mix=mix)
-        self._missing = [counter(catalogue.FEATURE_MISSING, mix=mix, feature=f) for f in features]
-        self._outside = [counter(catalogue.FEATURE_OUT_OF_RANGE, mix=mix, feature=f) for f in features]
+        self._features = FeatureCounts(mix, metrics, features)
         self._backend_hits = {
             name: histogram(catalogue.BACKEND_CANDIDATES, mix=mix, backend=name) for name in backends
         }
@@ -226,13 +224,7 @@ class MixObserver:
             self._metrics.counter(catalogue.DROPPED, **labels).inc(drop.count)
 
     def _count_features(self, _: Sequence[Any], features: Features) -> None:
-        if not len(features.matrix):
-            return
-        self._rows.inc(len(features.matrix))
-        for place in np.flatnonzero(features.missing).tolist():
-            self._missing[place].inc(int(features.missing[place]))
-        for place in np.flatnonzero(features.out_of_range).tolist():
-            self._outside[place].inc(int(features.out_of_range[place]))
+        self._features.count(features)
 
     def _count_scores(self, inputs: Sequence[Any], scores: Scores) -> None:
         self._profiles.count(inputs[1], scores)
