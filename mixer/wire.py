@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 
-from backends.base import Equals, Filter, Range, Terms
+from backends.base import Equals, Filter, Index, Range, Terms
 from mixer.errors import InvalidRequest, Violation
 from mixer.settings import LimitSettings, MixSettings
 from mixer.values import (
@@ -16,6 +17,7 @@ from mixer.values import (
     Candidates,
     Features,
     IntColumn,
+    ModelRef,
     Outcome,
     Ranker,
     Reply,
@@ -24,7 +26,7 @@ from mixer.values import (
 from protos.mixer.v1 import mixer_pb2 as pb
 
 YEAR_10000_S = 253_402_300_800
-_OUTCOMES = {outcome: pb.Outcome.Value(f"OUTCOME_{outcome.name}") for outcome in Outcome}
+_OUTCOMES = {outcome: getattr(pb, f"OUTCOME_{outcome.name}") for outcome in Outcome}
 _RANKERS = {ranker: getattr(pb, f"RANKER_{ranker.name}") for ranker in Ranker}
 
 
@@ -203,17 +205,10 @@ def _feature_table(features: Features, rows: IntColumn) -> pb.FeatureTable:
 
 def _add_execution(response: pb.SearchResponse, answer: Answer, elapsed_s: float) -> None:
     scores, reasons, execution = answer.scores, answer.degraded_reasons, response.execution
-    execution.ranker = _RANKERS[scores.ranker]
-    execution.fallback_reason = scores.fallback_reason
+    execution.CopyFrom(_ranked(scores.ranker, scores.fallback_reason, scores.model))
     execution.degraded = bool(reasons)
     execution.degraded_reasons.extend(reasons)
     execution.elapsed_ms = elapsed_s * 1000
-    if model := scores.model:
-        execution.model.name, execution.model.version, execution.model.sha256 = (
-            model.name,
-            model.version,
-            model.sha256,
-        )
     counts = np.count_nonzero(answer.candidates.ranks, axis=1).tolist()
     for reply, hits in zip(answer.replies, counts, strict=True):
         _add_backend(execution, reply, hits)
@@ -222,17 +217,31 @@ def _add_execution(response: pb.SearchResponse, answer: Answer, elapsed_s: float
 
 
 def _add_backend(execution: pb.Execution, reply: Reply, hits: int) -> None:
-    backend = execution.backends.add(
-        backend=reply.backend,
-        outcome=_OUTCOMES[reply.outcome],
-        elapsed_ms=reply.elapsed_s * 1000,
-        hits=hits,
-        detail=reply.detail,
-        index_version=reply.index.version,
-        server_version=reply.index.server_version,
+    backend = execution.backends.add()
+    backend.CopyFrom(_answered(reply.backend, reply.outcome, reply.index))
+    backend.elapsed_ms = reply.elapsed_s * 1000
+    backend.hits = hits
+    backend.detail = reply.detail
+
+
+# What is the same in one answer after the other is made once, and copied.
+@lru_cache(256)
+def _ranked(ranker: Ranker, fallback_reason: str, model: ModelRef | None) -> pb.Execution:
+    told = pb.Model(name=model.name, version=model.version, sha256=model.sha256) if model else None
+    return pb.Execution(ranker=_RANKERS[ranker], fallback_reason=fallback_reason, model=told)
+
+
+@lru_cache(256)
+def _answered(backend: str, outcome: Outcome, index: Index) -> pb.BackendExecution:
+    made = pb.BackendExecution(
+        backend=backend,
+        outcome=_OUTCOMES[outcome],
+        index_version=index.version,
+        server_version=index.server_version,
     )
     # Unknown is 0; some times no calendar holds.
-    if 0 < reply.index.fresh_at_s < YEAR_10000_S:
-        whole_s = int(reply.index.fresh_at_s)
-        backend.fresh_at.seconds = whole_s
-        backend.fresh_at.nanos = int((reply.index.fresh_at_s - whole_s) * 1e9)
+    if 0 < index.fresh_at_s < YEAR_10000_S:
+        whole_s = int(index.fresh_at_s)
+        made.fresh_at.seconds = whole_s
+        made.fresh_at.nanos = int((index.fresh_at_s - whole_s) * 1e9)
+    return made
