@@ -73,11 +73,10 @@ class Arrange:
 def total_order(candidates: Candidates, scores: Scores) -> IntColumn:
     """Row numbers, best first: non-finite scores sink, ties break by fused score, then by id.
 
-    Rows stand in the order of their ids and the sort is stable, which breaks the last ties.
+    The prior order breaks ties so, and the sort is stable.
     """
     values = np.where(np.isfinite(scores.values), scores.values, -np.inf)
-    order: IntColumn = np.lexsort((-candidates.fused, -values))
-    return order
+    return candidates.prior[np.argsort(-values[candidates.prior], kind="stable")]
 
 
 def spread(order: IntColumn, candidates: Candidates, rule: DiversitySettings) -> IntColumn:
