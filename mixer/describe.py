@@ -167,25 +167,31 @@ class OfRank:
     def __init__(self, top_k: int, top_features: Sequence[str]) -> None:
         """`top_features` are shown, the weightiest first."""
         self._top_k = top_k
-        self._top_features = top_features
+        self._top_features = tuple(top_features)
 
     def __call__(self, inputs: Sequence[Any], scores: Scores) -> Attributes:
         """Arrays first and identity last: past its limit a span loses the oldest."""
         candidates: Candidates = inputs[0]
         features: Features = inputs[1]
         rows = total_order(candidates, scores)[: self._top_k]
-        shown = [name for name in self._top_features if name in features.names]
-        columns = features.matrix.T[[features.names.index(name) for name in shown]][:, rows]
-        values = {f"mixer.top.feature.{name}": column for name, column in zip(shown, columns, strict=True)}
+        keys, places = _shown(self._top_features, features.names)
         prior_ranks = candidates.prior.argsort()[rows] + 1
         return {
-            **values,
+            **dict(zip(keys, features.matrix.T[places, rows], strict=True)),
             "mixer.top.ids": tuple(candidates.ids[row] for row in rows.tolist()),
             "mixer.top.scores": scores.values[rows],
             "mixer.top.prior_ranks": tuple(prior_ranks.tolist()),
             "mixer.top.sources": _sources(candidates, rows),
             **of_scores(scores),
         }
+
+
+@lru_cache(256)
+def _shown(top_features: tuple[str, ...], names: tuple[str, ...]) -> tuple[tuple[str, ...], IntColumn]:
+    """The attributes of those top features that there are, and their columns, as (k, 1)."""
+    shown = [name for name in top_features if name in names]
+    places = np.array([names.index(name) for name in shown], np.intp)
+    return tuple(f"mixer.top.feature.{name}" for name in shown), places.reshape(-1, 1)
 
 
 def _sources(candidates: Candidates, rows: IntColumn) -> tuple[str, ...]:

@@ -135,7 +135,7 @@ def _attribute(key: str, value: Any) -> bytes:
     if kind is float:
         return _double_head(key) + _DOUBLE_BYTES.pack(value)
     if kind is np.ndarray:
-        return _whole_attribute(key, _column(value))
+        return _column_head(key, len(value)) + _elements(value)
     if kind is int or kind is bool or (kind is str and len(value) <= _SHORT):
         return _frequent_attribute(key, value)
     return _whole_attribute(key, _WRITERS[kind](value))
@@ -158,6 +158,14 @@ def _double_head(key: str) -> bytes:
 
 def _double(value: float) -> bytes:
     return _DOUBLE + _DOUBLE_BYTES.pack(value)
+
+
+@lru_cache(4096)
+def _column_head(key: str, size: int) -> bytes:
+    """All of an attribute but the elements of its column, which have one length."""
+    elements = _elements(np.zeros(size))
+    whole = _whole_attribute(key, _sized(_ARRAY, elements))
+    return whole[: len(whole) - len(elements)]
 
 
 @lru_cache(4096)
@@ -184,9 +192,13 @@ def _array(values: Sequence[Any]) -> bytes:
 
 
 def _column(values: FloatColumn) -> bytes:
+    return _sized(_ARRAY, _elements(values))
+
+
+def _elements(values: FloatColumn) -> bytes:
     elements = _empty_column(len(values)).copy()
     elements["value"] = values
-    return _sized(_ARRAY, elements.tobytes())
+    return elements.tobytes()
 
 
 @lru_cache(256)
@@ -213,9 +225,8 @@ def _sized(tag: bytes, body: bytes) -> bytes:
     return tag + _varint(len(body)) + body
 
 
+@lru_cache(4096)
 def _varint(value: int) -> bytes:
-    if value < 128:
-        return _ONE_BYTE[value]
     digits = bytearray()
     while value >= 128:
         digits.append(value & 127 | 128)
