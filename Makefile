@@ -44,6 +44,7 @@ check: $(READY) ## Lint, types, generated code fresh
 	$(BIN)/python -m tests.check.generated $(PROTOS)
 	$(BIN)/python -m tests.check.readme
 	$(BIN)/python -m tests.check.runbooks
+	$(BIN)/python -m tests.check.ml_test_score
 	$(BIN)/buf lint protos
 	$(BIN)/hadolint Dockerfile
 
@@ -82,9 +83,10 @@ format: $(READY) ## Format and fix what can be fixed
 protos: $(READY) ## Generate Python from the .proto files
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
 
-docs: $(READY) ## Write the catalogue's tables into README.md, and the runbooks
+docs: $(READY) ## Write the catalogue's tables into README.md, the runbooks, and the ML test score
 	$(BIN)/python -m tests.check.readme --write
 	$(BIN)/python -m tests.check.runbooks --write
+	$(BIN)/python -m tests.check.ml_test_score --write
 
 lock: ## Renew the lock files from pyproject.toml
 	$(BIN)/uv pip compile -q $(LOCK) pyproject.toml -o requirements.lock

@@ -8,7 +8,9 @@ from backends import open_backend
 from mixer.client import AsyncMixerClient, SearchResult
 from mixer.demo import experiment
 from mixer.demo.experiment import RECIPE, _by_fold, _embedded
-from mixer.demo.show import BACKENDS, Stage
+from mixer.demo.show import BACKENDS, MODEL, Stage
+from mixer.manifest import sha256_of
+from mixer.model import read_manifest
 from mixer.server import running
 from mixer.settings import Settings, load
 from models import judgements, training, work
@@ -24,6 +26,15 @@ def test_the_recipe_is_one() -> None:
     quick = RECIPE.model_copy(update={"rounds": 3, "threads": 1})
     made = fit(forest.listings(range(8)), forest.listings(range(100, 104), "valid"), forest.FEATURES, quick)
     assert {key: made.parameters[key] for key in RECIPE.parameters} == dict(RECIPE.parameters)
+
+
+def test_the_shipped_model_is_of_the_recipe() -> None:
+    """The model was made by the recipe and from the judgements that the repository holds."""
+    manifest = read_manifest(MODEL)
+    assert {key: manifest.parameters[key] for key in RECIPE.parameters} == dict(RECIPE.parameters)
+    assert manifest.parameters["seed"] == RECIPE.seed
+    assert manifest.trees <= RECIPE.rounds
+    assert manifest.data.sha256 == sha256_of(experiment.JUDGEMENTS)
 
 
 def test_the_judged_queries_are_there() -> None:
