@@ -166,12 +166,13 @@ MODEL = (
     ),
     Row(
         "It is good enough on the parts that matter",
-        "Declared slices are measured apart offline and watched apart online; the gate refuses a version that falls for "
-        "queries of one length or one pool.",
+        "Declared slices are measured apart offline and watched apart online; the gate refuses a version that falls "
+        "for queries of one length or one pool.",
         tests=(
             "models/test_gate.py::test_a_drop_in_one_slice_is_not_hidden_by_the_mean",
             "models/test_slicing.py::test_a_slice_is_measured_by_its_own_queries",
             "mixer/test_slice_counts.py::test_answers_are_counted_by_slice",
+            "integration/test_alerts.py::test_what_goes_wrong_raises_its_alerts",
             "models/test_online.py::test_slices",
         ),
         commands=("mixer evaluate", "mixer models promote", "mixer online --by"),
@@ -269,8 +270,8 @@ MONITORING = (
         "locked by hash.",
         tests=(
             "mixer/test_origins.py::test_a_change_is_a_count_and_a_log_event",
-            "mixer/test_origins.py::test_schema_and_server_are_watched_too",
-            "integration/test_rules.py::test_every_alert_is_tested",
+            "mixer/test_faults_over_sockets.py::test_backend_that_becomes_another",
+            "integration/test_alerts.py::test_what_goes_wrong_raises_its_alerts",
         ),
         commands=("mixer rules",),
         watched=("mixer_backend_changes_total", "MixerBackendChanged", "MixerBackendStale"),
@@ -280,10 +281,10 @@ MONITORING = (
         "Values missing, out of range or in another bin than in training are counted by feature; senseless answers of "
         "a backend are errors by name.",
         tests=(
-            "mixer/test_observe.py::test_missing_and_wild_values_are_counted_by_feature",
+            "mixer/test_garbage_over_sockets.py::test_what_makes_no_sense_is_counted_by_feature",
+            "mixer/test_garbage_over_sockets.py::test_what_makes_no_sense_moves_nobody_else",
             "mixer/test_faults_over_sockets.py::test_backend_that_answers_garbage",
-            "mixer/test_faults_over_sockets.py::test_scores_that_are_no_numbers",
-            "integration/test_rules.py::test_the_demo_s_rules_hold",
+            "integration/test_alerts.py::test_what_goes_wrong_raises_its_alerts",
         ),
         commands=("mixer rules",),
         watched=(

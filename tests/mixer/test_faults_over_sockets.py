@@ -168,6 +168,35 @@ async def test_backend_that_tells_no_time(good: str, seconds: int) -> None:
     assert set(IDS) <= set(ids(result))
 
 
+async def test_backend_that_becomes_another(good: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Another index, schema or program behind the same address costs no answer; each is counted and logged once."""
+
+    async def rebuilt(request: pb.RetrieveRequest, context: object) -> bytes:
+        made, which = columns(["9"]), request.query.split()[-1]
+        made.index.version, made.index.schema, made.server_version = f"v{which}", f"s{which}", f"raw/{which}"
+        made.index.fresh_at.seconds = 1000 + int(which)
+        return made.SerializeToString()
+
+    async with engines.engine(rebuilt) as other:
+        async with mixers.running(mixers.settings({"good": good, "bad": other.target})) as mixer:
+            results = [await mixer.search(f"csv file {which}") for which in (1, 1, 2, 2)]
+            labels = {"mix": "default", "backend": "bad"}
+            changes = [
+                mixer.value("mixer_backend_changes_total", **labels, what=what)
+                for what in ("index", "schema", "server")
+            ]
+            fresh_at_s = mixer.value("mixer_backend_fresh_timestamp_seconds", **labels)
+    assert not any(result.degraded for result in results)
+    assert [report(result, "bad").index_version for result in results] == ["v1", "v1", "v2", "v2"]
+    assert (changes, fresh_at_s) == ([1, 1, 1], 1002)
+    told = [vars(line) for line in caplog.records if line.message == "backend changed"]
+    assert [(line["backend"], line["what"], line["before"], line["after"]) for line in told] == [
+        ("bad", "index", "v1", "v2"),
+        ("bad", "schema", "s1", "s2"),
+        ("bad", "server", "raw/1", "raw/2"),
+    ]
+
+
 @pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK])
 async def test_backend_that_fails(good: str, code: grpc.StatusCode) -> None:
     """Every status of a backend is an outcome, and the backend's own words go no further."""
