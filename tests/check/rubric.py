@@ -151,7 +151,7 @@ MODEL = (
             "models/test_decay.py::test_a_steady_world_wears_nothing",
             "mixer/test_cli.py::test_decay_shows_ndcg_by_age",
         ),
-        commands=("mixer decay",),
+        commands=("mixer models decay",),
     ),
     Row(
         "Something simpler is not as good",
@@ -304,7 +304,7 @@ MONITORING = (
             "models/test_skew.py::test_a_unit_bug_is_caught_and_named",
             "mixer/test_profiles.py::test_what_is_served_is_counted_beside_what_was_trained_on",
         ),
-        commands=("mixer skew",),
+        commands=("mixer models skew",),
         watched=("mixer_feature_bin_total", "MixerFeatureDrift"),
     ),
     Row(
