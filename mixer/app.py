@@ -60,10 +60,14 @@ class App:
         return started
 
     async def close(self) -> None:
-        """End what runs beside the searches, close every backend, and write what waits in the logs."""
+        """End what runs beside the searches, let the shadows end what they began, close every backend, and write
+        what waits in the logs."""
         for task in self._beside:
             task.cancel()
         await asyncio.gather(*self._beside, return_exceptions=True)
+        shadows = [mix.shadows for mix in self.mixes.values() if mix.shadows]
+        drain_s = self.settings.server.drain_s
+        await asyncio.gather(*(asyncio.to_thread(each.close, drain_s) for each in shadows))
         if self.feedback:
             await self.feedback.close()
         await asyncio.gather(*(backend.close() for backend in self.backends.values()))

@@ -33,7 +33,8 @@ LABELS = {
     "reason": "reasons listed in code",
     "check": "checks of a model: registry, manifest, checksum, schema, test_load, golden",
     "feature": "declared features",
-    "slice": "declared slices",
+    "shadow": "configured models that are shadows of the mix",
+    "slice": "declared slices, and all",
     "value": "declared values of a slice, and other, none, all, without",
     "bin": "bins of the model's profiles, and missing",
     "model": "configured models",
@@ -49,6 +50,7 @@ LABELS = {
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _COUNTS = (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000)
 _RPC = ("grpc_type", "grpc_service", "grpc_method")
+_SHADOW_SLICE = ("mix", "shadow", "slice", "value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +267,49 @@ FEEDBACK_EVENTS = Metric(
     "Events sent, by what this process knows of their searches; duplicates are left out of the log.",
     ("kind", "outcome"),
 )
+SHADOW_OVERLAP = Metric(
+    "mixer_shadow_overlap_ratio",
+    Kind.HISTOGRAM,
+    "Rank-biased overlap (p 0.9) of the order served and the shadow's.",
+    _SHADOW_SLICE,
+    (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0),
+)
+SHADOW_TAU = Metric(
+    "mixer_shadow_kendall_tau",
+    Kind.HISTOGRAM,
+    "Kendall's tau-b of the scores served and the shadow's.",
+    _SHADOW_SLICE,
+    (-0.5, 0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0),
+)
+SHADOW_CHURN = Metric(
+    "mixer_shadow_churn_ratio",
+    Kind.HISTOGRAM,
+    "Share of the shadow's first page that the order served does not have there.",
+    _SHADOW_SLICE,
+    (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0),
+)
+SHADOW_SHIFT = Metric(
+    "mixer_shadow_score_shift",
+    Kind.HISTOGRAM,
+    "How far the shadow's mean score is from that served, in standard deviations of those served.",
+    _SHADOW_SLICE,
+    (-5.0, -2.0, -1.0, -0.5, -0.25, -0.1, 0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0),
+)
+SHADOW_DROPPED = Metric(
+    "mixer_shadow_dropped_total",
+    Kind.COUNTER,
+    "Answers drawn for a shadow and not compared, by reason.",
+    ("mix", "shadow", "reason"),
+)
+SHADOW_CPU_SECONDS = Metric(
+    "mixer_shadow_cpu_seconds_total", Kind.COUNTER, "CPU time that a shadow took.", ("mix", "shadow")
+)
+SHADOW_ACTIVE = Metric(
+    "mixer_shadow_active",
+    Kind.GAUGE,
+    "Processes in which a shadow scores; 0 where its model was refused or it stopped itself.",
+    ("mix", "shadow"),
+)
 
 METRICS = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 
@@ -335,6 +380,7 @@ ATTRIBUTES = (
     Attribute("mixer.top.prior_ranks", "int[]", _RANK, "Their places in the fused order, from 1."),
     Attribute("mixer.top.sources", "string[]", _RANK, "The backends that returned each."),
     Attribute("mixer.top.feature.*", "double[]", _RANK, "Their values of one of the weightiest features."),
+    Attribute("mixer.top.member.*", "double[]", _RANK, "Their scores by one member of an ensemble."),
     Attribute("mixer.pinned", "int", "arrange", "Hits put first by a rule."),
     Attribute("mixer.feedback.events", "int", _FEEDBACK, "Events sent."),
     Attribute("mixer.feedback.duplicates", "int", _FEEDBACK, "Those of them that were taken before."),

@@ -321,13 +321,17 @@ def _with_workers(loaded: Settings, workers: int) -> Settings:
 
 def _refused(name: str, mix: MixSettings, loaded: Settings) -> Iterator[str]:
     """Why models of the mix cannot be used."""
-    from mixer import model, sources
+    from mixer import ensemble, model
 
     arms = mix.experiment.arms if mix.experiment else ()
-    named = {"model": mix.model, **{f"experiment.arms.{n}.model": arm.model for n, arm in enumerate(arms)}}
+    named = {
+        "model": mix.model,
+        **{f"experiment.arms.{n}.model": arm.model for n, arm in enumerate(arms)},
+        **{f"shadows.{n}.model": shadow.model for n, shadow in enumerate(mix.shadows)},
+    }
     for place, key in named.items():
         if key:
             try:
-                sources.load(loaded.models[key], mix.features)
+                ensemble.load(key, loaded.models, mix.features)
             except model.ModelRefused as refusal:
                 yield f"mixes.{name}.{place}: {refusal.check} check: {refusal}"

@@ -26,7 +26,7 @@ from mixer.cli_inputs import (
 from mixer.cli_words import console, errors, failure
 from mixer.client import MixerError
 from mixer.faults import describe
-from mixer.settings import Settings
+from mixer.settings import EnsembleModelSettings, Settings
 
 if TYPE_CHECKING:
     from mixer.manifest import Manifest
@@ -118,13 +118,16 @@ def skew(
 
 
 def _manifests(loaded: Settings) -> dict[str, Manifest | None]:
-    """The manifest of every mix's model, None where it has none."""
+    """The manifest of every mix's model, None where it has none: an ensemble's scores have no profile."""
     from mixer import model, sources
 
+    declared = {name: loaded.models.get(mix.model) for name, mix in loaded.mixes.items()}
     try:
         return {
-            name: model.read_manifest(sources.folder_of(loaded.models[mix.model])) if mix.model else None
-            for name, mix in loaded.mixes.items()
+            name: None
+            if each is None or isinstance(each, EnsembleModelSettings)
+            else model.read_manifest(sources.folder_of(each))
+            for name, each in declared.items()
         }
     except model.ModelRefused as refusal:
         raise failure(str(refusal)) from refusal

@@ -178,6 +178,7 @@ class OfRank:
         prior_ranks = candidates.prior.argsort()[rows] + 1
         return {
             **dict(zip(keys, features.matrix.T[places, rows], strict=True)),
+            **{f"mixer.top.member.{name}": own[rows] for name, own in scores.members.items()},
             "mixer.top.ids": tuple(candidates.ids[row] for row in rows.tolist()),
             "mixer.top.scores": scores.values[rows],
             "mixer.top.prior_ranks": tuple(prior_ranks.tolist()),

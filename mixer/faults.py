@@ -91,6 +91,7 @@ def dangling_references(raw: dict[str, Any]) -> Iterator[Fault]:
     default = _mapping(raw.get("server")).get("default_mix", "default")
     if mixes and _dangles(default, mixes):
         yield Fault("server.default_mix", _unknown("mix", default, mixes))
+    yield from _dangling_members(models)
     for name, mix in ((name, _mapping(mix)) for name, mix in mixes.items()):
         where, members = f"mixes.{name}", _mapping(mix.get("backends"))
         for member in members:
@@ -98,14 +99,28 @@ def dangling_references(raw: dict[str, Any]) -> Iterator[Fault]:
                 yield Fault(f"{where}.backends.{member}", _unknown("backend", member, backends))
         if mix.get("model") and _dangles(mix["model"], models):
             yield Fault(f"{where}.model", _unknown("model", mix["model"], models))
-        yield from _dangling_arms(mix.get("experiment"), f"{where}.experiment.arms", models)
+        arms = _mapping(mix.get("experiment")).get("arms")
+        yield from _dangling_models(arms, f"{where}.experiment.arms", models)
+        yield from _dangling_models(mix.get("shadows"), f"{where}.shadows", models)
         yield from _dangling_features(mix.get("features"), f"{where}.features", members)
 
 
-def _dangling_arms(experiment: object, where: str, models: dict[str, Any]) -> Iterator[Fault]:
-    arms = _mapping(experiment).get("arms")
-    for place, arm in enumerate(arms if isinstance(arms, list) else []):
-        name = _mapping(arm).get("model")
+def _dangling_members(models: dict[str, Any]) -> Iterator[Fault]:
+    """Of ensembles: members that are no model, and those that are ensembles themselves."""
+    ensembles = {name for name, declared in models.items() if "members" in _mapping(declared)}
+    for name in ensembles:
+        members = _mapping(models[name]).get("members")
+        yield from _dangling_models(members, f"models.{name}.members", models)
+        for place, member in enumerate(members if isinstance(members, list) else []):
+            named = _mapping(member).get("model")
+            if isinstance(named, str) and named in ensembles:
+                yield Fault(f"models.{name}.members.{place}.model", f"{named!r} is an ensemble itself")
+
+
+def _dangling_models(listed: object, where: str, models: dict[str, Any]) -> Iterator[Fault]:
+    """Of a list of parts that each name a model."""
+    for place, part in enumerate(listed if isinstance(listed, list) else []):
+        name = _mapping(part).get("model")
         if name and _dangles(name, models):
             yield Fault(f"{where}.{place}.model", _unknown("model", name, models))
 

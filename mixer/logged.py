@@ -52,13 +52,16 @@ SCHEMA = pa.schema(
         ("ranks", pa.list_(pa.list_(pa.int32()))),
         ("backend_scores", _DOUBLE_LISTS),
         ("features", _DOUBLE_LISTS),
+        ("member_models", _TEXTS),
+        ("member_scores", _DOUBLE_LISTS),
     ]
 )
 """What every row has; texts that say nothing are empty, a query that is not to be kept is null.
 
 Of `ids`, `scores`, `fused`, `fused_ranks` and `propensities` value i is of the hit in place i + 1. `ranks`,
 `backend_scores` and `features` hold a list a hit: a value a backend (0 or NaN for absent), or a value a feature (NaN
-for missing).
+for missing). `member_scores` holds a list a member of the ensemble that ranked, one unweighted score a hit; where one
+model did, both columns are empty.
 """
 
 INPUTS = pa.schema(
@@ -180,7 +183,10 @@ def _of_hits(answers: Sequence[Answer]) -> dict[str, pa.Array]:
     places = [np.argsort(held.prior)[order] + 1 for held, order in _each(candidates, orders)]
     ids = [pa.array(held.ids, _TEXT).take(pa.array(order)) for held, order in _each(candidates, orders)]
     values = [answer.scores.values[order] for answer, order in _each(answers, orders)]
+    members = [answer.scores.members for answer in answers]
     return {
+        "member_models": [list(held) for held in members],
+        "member_scores": _by_field(members, orders, pa.float64()),
         "ids": _lists(pa.concat_arrays(ids), map(len, orders)),
         "scores": _lists(np.concatenate(values), map(len, orders)),
         "fused": _lists(_concatenated([held.fused for held in candidates], orders), map(len, orders)),

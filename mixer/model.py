@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -57,6 +57,11 @@ class LightGbmModel:
         self.scorer = scorer_name(forest)
         self._booster = booster
         self._forest = None if isinstance(forest, str) else forest
+
+    @property
+    def importance(self) -> Mapping[str, float]:
+        """Share of the total gain by feature."""
+        return self.manifest.importance
 
     def score(self, matrix: FloatColumn) -> FloatColumn:
         """Raw scores (n,) of rows (n, f), the same doubles whoever scores. Raises: ScoringFailed."""

@@ -12,17 +12,19 @@ from opentelemetry.trace import NonRecordingSpan, SpanKind
 
 from backends.base import Backend
 from mixer import catalogue, describe
+from mixer.ensemble import Ensemble
 from mixer.errors import RequestError
 from mixer.fanout import Ask
 from mixer.feature_counts import FeatureCounts
 from mixer.manifest import Manifest
 from mixer.metrics import Metrics
+from mixer.model import ref_of
 from mixer.origins import Origin
 from mixer.profiles import ProfileCounts
 from mixer.record import Record, Step, current
 from mixer.slice_counts import SliceCounts
 from mixer.slices import Slice
-from mixer.values import Answer, Call, Candidates, Features, Outcome, Reply, Request, Scores
+from mixer.values import Answer, Call, Candidates, Features, ModelRef, Outcome, Reply, Request, Scores
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -60,7 +62,7 @@ class MixObserver:
         self._origins = {name: Origin(mix, name, metrics) for name in backends}
         self._slices = SliceCounts(mix, metrics, slices, backends) if slices else None
         self._profiles = ProfileCounts(mix, metrics, self._slices.values if self._slices else {})
-        self._at_work: dict[str, tuple[Manifest, str | None]] = {}
+        self._at_work: dict[str, _AtWork] = {}
         self._count: Mapping[str, Callable[[Sequence[Any], Any], None]] = {
             "merge": self._count_candidates,
             "make_features": self._count_features,
@@ -77,8 +79,18 @@ class MixObserver:
         `left_to_lightgbm` is why LightGBM scores it, where it does.
         """
         self.prepare(manifest)
+        self._work(arm, _AtWork((ref_of(manifest),), (left_to_lightgbm,), manifest.created_at_s))
+
+    def loaded_ensemble(self, ensemble: Ensemble, arm: str = "") -> None:
+        """These models rank together from now on, as old as the oldest of them."""
+        models = [member.model for member in ensemble.members]
+        refs = (ensemble.ref, *(model.ref for model in models))
+        lefts = tuple(model.left_to_lightgbm for model in models)
+        self._work(arm, _AtWork(refs, lefts, min(model.manifest.created_at_s for model in models)))
+
+    def _work(self, arm: str, at_work: _AtWork) -> None:
         gauge, before = self._metrics.gauge, self._told
-        self._at_work = {**self._at_work, arm: (manifest, left_to_lightgbm)}
+        self._at_work = {**self._at_work, arm: at_work}
         for metric, labels in self._told:
             gauge(metric, mix=self._mix, **labels).set(1)
         for metric, labels in before:
@@ -91,15 +103,20 @@ class MixObserver:
     def _told(self) -> list[tuple[catalogue.Metric, dict[str, str]]]:
         """The series that name the models at work."""
         told: list[tuple[catalogue.Metric, dict[str, str]]] = []
-        for manifest, left in self._at_work.values():
-            ref = {"model": manifest.name, "version": manifest.version, "sha256": manifest.model_sha256}
-            scorer = {"scorer": "lightgbm" if left else "forest", "reason": left or "none"}
-            told += [(catalogue.MODEL_INFO, ref), (catalogue.MODEL_SCORER, scorer)]
+        for at_work in self._at_work.values():
+            told += [(catalogue.MODEL_INFO, _labels_of(ref)) for ref in at_work.refs]
+            for left in at_work.lefts:
+                scorer = {"scorer": "lightgbm" if left else "forest", "reason": left or "none"}
+                told.append((catalogue.MODEL_SCORER, scorer))
         return told
 
     def _age_s(self) -> float:
         """Of the oldest model that ranks."""
-        return time() - min(manifest.created_at_s for manifest, _ in self._at_work.values())
+        return time() - min(at_work.created_at_s for at_work in self._at_work.values())
+
+    def slices_of(self, answer: Answer) -> Mapping[str, str]:
+        """The value of every declared slice for an answer."""
+        return self._slices.of(answer) if self._slices else {}
 
     def refused(self, check: str) -> None:
         """A model failed a check at load."""
@@ -231,6 +248,19 @@ class MixObserver:
         if scores.fallback_reason:
             reason = scores.fallback_reason
             self._metrics.counter(catalogue.FALLBACKS, mix=self._mix, reason=reason).inc()
+
+
+class _AtWork(NamedTuple):
+    """What ranks in one arm: a model, or an ensemble and its members."""
+
+    refs: tuple[ModelRef, ...]
+    lefts: tuple[str | None, ...]
+    """Why LightGBM scores, for each model that is one; None where it does not."""
+    created_at_s: float
+
+
+def _labels_of(ref: ModelRef) -> dict[str, str]:
+    return {"model": ref.name, "version": ref.version, "sha256": ref.sha256}
 
 
 class _Run(NamedTuple):

@@ -51,13 +51,16 @@ class RankByModel:
     def __call__(self, candidates: Candidates, features: Features) -> Scores:
         """The model's raw scores; rows that have no finite one sink to the end."""
         try:
-            values = self._scorer.score(features.matrix)
+            scores = self._score(features.matrix)
         except ScoringFailed:
             log.exception("the model failed to score")
             return self._fused(candidates, "scoring_failed")
-        if len(values) and not np.isfinite(values).any():
+        if len(scores.values) and not np.isfinite(scores.values).any():
             return self._fused(candidates, "scores_not_finite")
-        return Scores(values, Ranker.MODEL, self._scorer.ref, scorer=self._scorer.scorer)
+        return scores
+
+    def _score(self, matrix: FloatColumn) -> Scores:
+        return Scores(self._scorer.score(matrix), Ranker.MODEL, self._scorer.ref, scorer=self._scorer.scorer)
 
     def _fused(self, candidates: Candidates, reason: str) -> Scores:
         return Scores(candidates.fused, Ranker.FUSED, self._scorer.ref, reason)

@@ -12,7 +12,9 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
+from typing import Protocol
 
+from mixer.ensemble import Ensemble
 from mixer.model import LightGbmModel, ModelRefused
 from mixer.registry import Pointer
 from mixer.schema import Feature
@@ -21,10 +23,18 @@ from mixer.values import Answer, Request
 
 log = logging.getLogger(__name__)
 
-Loaded = LightGbmModel | ModelRefused | None
+Loaded = LightGbmModel | Ensemble | ModelRefused | None
 """A model, why there is none, or None where none is configured."""
 LONGEST_PAUSE_S = 60.0
 """Between two tries to load a version that was refused; it may have been half-written."""
+
+
+class Slot(Protocol):
+    """Where models are put, one after another."""
+
+    def put(self, loaded: Loaded) -> None:
+        """This one is at work from now on, or why there is none."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +99,18 @@ class Loading:
 
 
 class Watcher:
-    """Follows the pointer of one model for one lane."""
+    """Follows the pointer of one model for one slot."""
 
     def __init__(
         self,
         source: Registered,
         features: Sequence[Feature],
-        lane: Lane,
+        slot: Slot,
         poll_s: float,
         loading: Loading,
     ) -> None:
         """Follows nothing until told to."""
-        self._source, self._features, self._lane, self._poll_s = source, features, lane, poll_s
+        self._source, self._features, self._slot, self._poll_s = source, features, slot, poll_s
         self._loading = loading
         self._refused = _NONE
         self._followed: list[tuple[Pointer, LightGbmModel]] = []
@@ -110,7 +120,7 @@ class Watcher:
         try:
             await self._follow(await asyncio.to_thread(self._source.current))
         except ModelRefused as refusal:
-            self._lane.put(refusal)
+            self._slot.put(refusal)
 
     async def watch(self) -> None:
         """Look again and again, until cancelled."""
@@ -142,7 +152,7 @@ class Watcher:
             loaded = self._kept(pointer)
             if loaded is None:
                 loaded = await asyncio.to_thread(self._load, pointer)
-        self._lane.put(loaded)
+        self._slot.put(loaded)
         self._followed = [(pointer, loaded), *self._followed[:1]]
         self._refused = _NONE
         told = {"model": loaded.ref.name, "version": loaded.ref.version, "sha256": loaded.ref.sha256}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets as random
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,7 @@ from pydantic import (
     Tag,
     ValidationError,
     ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -49,6 +51,12 @@ def _url_beside_the_file(url: str, info: ValidationInfo) -> str:
 
 def _beside_the_file_if_any(path: Path | None, info: ValidationInfo) -> Path | None:
     return _beside_the_file(path, info) if path else None
+
+
+def _named_once(names: Iterable[str]) -> None:
+    """Raises: ValueError where a name stands twice."""
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"{', '.join(map(repr, repeated))} stands twice")
 
 
 class ServerSettings(Frozen):
@@ -115,13 +123,36 @@ class RegistryModelSettings(Frozen):
     """Where versions are kept on this machine; a folder of this user's for temporary files where not given."""
 
 
+class MemberSettings(Frozen):
+    """A model's part in an ensemble."""
+
+    model: Annotated[str, Field(min_length=1)]
+    """A key of `models` that is no ensemble itself."""
+    weight: PositiveFloat = 1.0
+
+
+class EnsembleModelSettings(Frozen):
+    """The weighted sum of several models' scores."""
+
+    members: Annotated[tuple[MemberSettings, ...], Field(min_length=1, max_length=16)]
+
+    @field_validator("members")
+    @classmethod
+    def _each_once(cls, members: tuple[MemberSettings, ...]) -> tuple[MemberSettings, ...]:
+        _named_once(member.model for member in members)
+        return members
+
+
 def _kind_of_model(raw: Any) -> str:
     keys = raw if isinstance(raw, dict) else getattr(raw, "__dict__", {})
-    return "(registry)" if "registry" in keys else "(folder)"
+    kinds = {"members": "(ensemble)", "registry": "(registry)"}
+    return next((kind for key, kind in kinds.items() if key in keys), "(folder)")
 
 
 ModelSettings = Annotated[
-    Annotated[FolderModelSettings, Tag("(folder)")] | Annotated[RegistryModelSettings, Tag("(registry)")],
+    Annotated[FolderModelSettings, Tag("(folder)")]
+    | Annotated[RegistryModelSettings, Tag("(registry)")]
+    | Annotated[EnsembleModelSettings, Tag("(ensemble)")],
     Discriminator(_kind_of_model),
 ]
 """A tag in brackets is no part of the file: a fault's path leaves it out."""
@@ -244,6 +275,18 @@ class ExperimentSettings(Frozen):
         return self
 
 
+class ShadowSettings(Frozen):
+    """A model that scores a mix's traffic without being heard."""
+
+    model: Annotated[str, Field(min_length=1)]
+    """A key of `models`."""
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Of the searches, drawn by their query id."""
+    cpu_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Of one processor, in each process that serves. Where that is not enough the shadow rests, and in the end stops
+    itself."""
+
+
 class MixSettings(Frozen):
     """A set of backends and the model that orders what they return."""
 
@@ -264,6 +307,13 @@ class MixSettings(Frozen):
     diversity: DiversitySettings | None = None
     slices: Annotated[tuple[Slice, ...], Field(max_length=8), AfterValidator(distinct)] = ()
     """Parts of the traffic that metrics tell of apart."""
+    shadows: Annotated[tuple[ShadowSettings, ...], Field(max_length=8)] = ()
+
+    @field_validator("shadows")
+    @classmethod
+    def _one_shadow_a_model(cls, shadows: tuple[ShadowSettings, ...]) -> tuple[ShadowSettings, ...]:
+        _named_once(shadow.model for shadow in shadows)
+        return shadows
 
 
 class ParquetSinkSettings(Frozen):

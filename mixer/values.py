@@ -167,6 +167,8 @@ class Scores:
     """Why the fused order stands though a model should have ranked; empty otherwise."""
     scorer: str = ""
     """What evaluated the model; empty where none did."""
+    members: Mapping[str, FloatColumn] = field(default_factory=dict)
+    """Of an ensemble: each member's own scores (n,), unweighted, by its name in the settings."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from backends.base import Backend
-from mixer import catalogue, sources
+from mixer import catalogue
 from mixer.arrange import Arrange
+from mixer.budget import Budget
 from mixer.cursor import CursorSigner
 from mixer.describe import OfRank, Redactor, describers
+from mixer.ensemble import Ensemble, RankByEnsemble
 from mixer.experiment import Experiment
 from mixer.fanout import FanOut, ask
 from mixer.features import MakeFeatures
+from mixer.follow import Follow, Watch
 from mixer.merge import Merge
 from mixer.metrics import Metrics
 from mixer.model import LightGbmModel, ModelRefused
@@ -23,20 +25,13 @@ from mixer.observe import MixObserver
 from mixer.pipeline import Pipeline
 from mixer.plan import MakePlan
 from mixer.rank import RankByFusion, RankByModel
-from mixer.rollout import Deployed, Lane, Loaded, Loading, Watcher
-from mixer.settings import (
-    ExperimentSettings,
-    MixSettings,
-    ModelSettings,
-    RegistryModelSettings,
-    Settings,
-)
-from mixer.sources import Registered
+from mixer.rollout import Deployed, Lane, Loaded, Loading
+from mixer.settings import ExperimentSettings, MixSettings, Settings, ShadowSettings
+from mixer.shadow import Shadow, Shadows
+from mixer.shadow_counts import ShadowCounts
 from mixer.values import Answer, Request
 
 log = logging.getLogger(__name__)
-
-Watch = Callable[[], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +44,7 @@ class Mix:
     watches: tuple[Watch, ...] = ()
     """What runs beside its searches."""
     experiment: Experiment | None = None
+    shadows: Shadows | None = None
 
     @property
     def fault(self) -> str:
@@ -74,6 +70,7 @@ class Wiring:
 
     def __init__(self, name: str, mix: MixSettings, shared: Shared) -> None:
         self._name, self._rules, self._shared = name, mix, shared
+        self._follow = Follow(shared.settings.models, mix.features)
         told = describers(shared.settings.telemetry.top_k, self._weighty(None))
         features = [feature.name for feature in mix.features]
         self._observer = observer = MixObserver(
@@ -90,8 +87,14 @@ class Wiring:
 
     async def mix(self) -> Mix:
         """The mix, a model in every lane; one that fails a check raises nothing: its mix says so."""
-        if self._rules.experiment:
-            return await self._split(self._rules.experiment)
+        mix = await (self._split(self._rules.experiment) if self._rules.experiment else self._whole())
+        if not self._rules.shadows:
+            return mix
+        shadows, watches = await self._shadows()
+        beside = shadows.beside(mix.search)
+        return replace(mix, search=beside, watches=(*mix.watches, *watches), shadows=shadows)
+
+    async def _whole(self) -> Mix:
         lane, watches = await self._lane(self._rules.model)
         return Mix(self._rules, self._observer.search(lane.search), lane, watches)
 
@@ -111,27 +114,31 @@ class Wiring:
     async def _lane(self, key: str, arm: str = "") -> tuple[Lane, tuple[Watch, ...]]:
         """A lane with its first model in it, and what follows its registry."""
         lane = Lane(lambda loaded: self._deploy(loaded, arm), self._shared.changed.set)
-        declared = self._shared.settings.models.get(key)
-        if not isinstance(declared, RegistryModelSettings):
-            lane.put(await asyncio.to_thread(self._load, declared))
-            return lane, ()
-        source, features = Registered(declared), self._rules.features
-        watcher = Watcher(source, features, lane, declared.poll_s, self._loading(arm))
-        await watcher.first()
-        return lane, (watcher.watch,)
+        told = {"arm": arm} if arm else {}
+        return lane, await self._follow(key, lane, self._loading(self._prepare, told))
 
-    def _loading(self, arm: str) -> Loading:
+    async def _shadows(self) -> tuple[Shadows, tuple[Watch, ...]]:
+        """One that fails a check is said and left out, whatever the mix does without a model."""
+        made: list[Shadow] = []
+        watches: list[Watch] = []
+        for declared in self._rules.shadows:
+            shadow, key = self._shadow(declared), declared.model
+            watches += await self._follow(key, shadow, self._loading(lambda loaded: None, {"shadow": key}))
+            made.append(shadow)
+        return Shadows(made), tuple(watches)
+
+    def _shadow(self, declared: ShadowSettings) -> Shadow:
+        counts = ShadowCounts(self._shared.metrics, self._name, declared.model)
+        return Shadow(declared.share, lambda: Budget(declared.cpu_share), counts, self._observer.slices_of)
+
+    def _loading(self, prepare: Callable[[LightGbmModel], None], told: Mapping[str, str]) -> Loading:
         def count(outcome: str) -> None:
             self._shared.metrics.counter(catalogue.MODEL_SWAPS, mix=self._name, outcome=outcome).inc()
 
-        told = {"mix": self._name, **({"arm": arm} if arm else {})}
-        return Loading(self._shared.turn, lambda loaded: self._observer.prepare(loaded.manifest), count, told)
+        return Loading(self._shared.turn, prepare, count, {"mix": self._name, **told})
 
-    def _load(self, declared: ModelSettings | None) -> Loaded:
-        try:
-            return sources.load(declared, self._rules.features) if declared else None
-        except ModelRefused as refusal:
-            return refusal
+    def _prepare(self, loaded: LightGbmModel) -> None:
+        self._observer.prepare(loaded.manifest)
 
     def _deploy(self, loaded: Loaded, arm: str) -> Deployed:
         """The whole search with this model: what ranks, and what is told of it, in one."""
@@ -156,12 +163,15 @@ class Wiring:
             log.error("model refused", extra=told)
             self._observer.refused(loaded.check)
             return RankByFusion(loaded.ref, f"{loaded.check}_failed")
+        if isinstance(loaded, Ensemble):
+            self._observer.loaded_ensemble(loaded, arm)
+            return RankByEnsemble(loaded)
         self._observer.loaded(loaded.manifest, loaded.left_to_lightgbm, arm)
         return RankByModel(loaded)
 
     def _weighty(self, loaded: Loaded) -> list[str]:
         """The features that a rank span shows. Facts about a user stay out of traces, whatever they weigh."""
         names = [feature.name for feature in self._rules.features if feature.source != "context"]
-        if isinstance(loaded, LightGbmModel):
-            names.sort(key=loaded.manifest.importance.__getitem__, reverse=True)
+        if isinstance(loaded, LightGbmModel | Ensemble):
+            names.sort(key=loaded.importance.__getitem__, reverse=True)
         return names[: self._shared.settings.telemetry.top_features]

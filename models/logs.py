@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -158,6 +158,8 @@ class Served:
     features: FloatColumn
     page_offset: int
     page_size: int
+    members: Mapping[str, FloatColumn] = field(default_factory=dict)
+    """Of an ensemble: each member's own scores (n,), unweighted, by its name in the settings."""
     inputs: Inputs | None = None
     """Where they were logged."""
 
@@ -199,6 +201,7 @@ def _served(row: dict[str, Any], lists: Mapping[str, pa.Array]) -> Served:
         ranks=_matrix(lists["ranks"], n, b).T,
         backend_scores=_matrix(lists["backend_scores"], n, b).T,
         features=_matrix(lists["features"], n, len(row["feature_names"])),
+        members=_columns(row["member_models"] or (), row["member_scores"] or ()),
         inputs=None if row["number_fields"] is None else _inputs(row, _matrix(lists["normalized"], n, b).T),
     )
 
@@ -220,14 +223,17 @@ _AS_THEY_ARE = (
 
 
 def _inputs(row: dict[str, Any], normalized: FloatColumn) -> Inputs:
-    numbers = zip(row["number_fields"], row["numbers"], strict=True)
     texts = zip(row["text_fields"], row["texts"], strict=True)
     return Inputs(
         context={**dict(row["context"]), **dict(row["context_numbers"])},
         normalized=normalized,
-        numbers={name: np.array(values, np.float64) for name, values in numbers},
+        numbers=_columns(row["number_fields"], row["numbers"]),
         texts={name: np.array(values, object) for name, values in texts},
     )
+
+
+def _columns(names: Sequence[str], values: Sequence[Sequence[float]]) -> dict[str, FloatColumn]:
+    return {name: np.array(column, np.float64) for name, column in zip(names, values, strict=True)}
 
 
 def _matrix(lists: pa.Array, rows: int, width: int) -> Any:

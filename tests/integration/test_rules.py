@@ -10,7 +10,6 @@ import yaml
 
 from mixer.manifest import MANIFEST, Manifest
 from mixer.settings import parse
-from mixer.sources import folder_of
 from models import rule_files
 from models.rules import Bounds
 from tests.integration.chart import ROOT, run, tool
@@ -32,7 +31,7 @@ def test_the_demo_s_rules_hold(tmp_path: Path) -> None:
     """The rules of the demo's settings and committed model are sound, and every alert is raised by its fault alone."""
     text = (ROOT / "mixer" / "demo" / "mixer.yaml").read_text(encoding="utf-8")
     settings = parse(text.replace("MODEL_FOLDER", str(DEMO)))
-    manifests = {name: read(folder_of(settings.models[mix.model])) for name, mix in settings.mixes.items()}
+    manifests = {name: read(DEMO) for name in settings.mixes}
     rule_files.write(manifests, tmp_path)
     check(tmp_path)
 

@@ -44,6 +44,7 @@ EXPERIMENT = {
     ],
 }
 BOUNDS = {"errors", "fallbacks", "latency", "scores", "clicks"}
+SHADOWED = {"mix": "joined", "shadow": "m", "slice": "all", "value": "all"}
 STAGES = {"plan", "fan_out", "merge", "make_features", "rank", "arrange"}
 
 
@@ -86,6 +87,15 @@ def settings(good: str, model_folder: Path, query: str, kept: Path) -> Any:
     raw["mixes"]["spoiled"] = {**fused, "model": "gone", "without_model": "serve_fused"}
     raw["models"]["gone"] = {"path": str(model_folder / "gone")}
     raw["mixes"]["split"] = {**raw["mixes"]["default"], "experiment": EXPERIMENT}
+    raw["models"]["again"] = raw["models"]["m"]
+    raw["models"]["both"] = {"members": [{"model": "m"}, {"model": "again", "weight": 2}]}
+    raw["mixes"]["joined"] = {
+        "backends": {"a": {}, "good": {"timeout_s": 15}},
+        "features": FEATURES,
+        "slices": mix["slices"],
+        "model": "both",
+        "shadows": [{"model": "m", "cpu_share": 1.0}, {"model": "gone"}],
+    }
     return type(made).model_validate(raw)
 
 
@@ -109,7 +119,7 @@ async def harm(mixer: mixers.Mixer, odd: Any, name: str) -> None:
             with contextlib.suppress(MixerError):
                 await mixer.search(**{"query": f"csv {name}", **wish})
     odd.failure, odd.hits = None, Hits([name, name, "3"], np.array([np.inf, 1.0, 0.5]))
-    for mix in ("default", "fused", "spoiled", "split"):
+    for mix in ("default", "fused", "spoiled", "split", "joined"):
         await mixer.search("csv file", mix=mix)
     for number in range(60):
         await mixer.search("csv file", mix="split", context={"user": f"{name}{number}"})
@@ -170,6 +180,7 @@ async def session(
             await harm_methods(mixer, name)
             await harm_stages(mixer, monkeypatch, name)
             await mixers.until(lambda: mixer.value("mixer_calls_in_flight") == 0)
+            await mixers.until(lambda: mixer.value("mixer_shadow_overlap_ratio_count", **SHADOWED))
             rounds.append(mixer.samples)
     return rounds[0], rounds[1]
 
@@ -303,6 +314,7 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
     profiles = (loaded.score_profile, *loaded.profiles.values())
     answered = {f"without_{name}" for name in ("a", "odd", "good")}
     checks = {"registry", "manifest", "checksum", "schema", "test_load", "golden"}
+    ensemble = next(s.labels for s in said.first if s.labels.get("model") == "both")
     reasons = {"over_limit", "repeated", "score_not_finite", "scoring_failed", "scores_not_finite"}
     whys = {"none", "mismatch", *get_args(Reason)}
     lost = {"conversion_failed", "shutdown", *(f"{kind}_failed" for kind in SINKS)}
@@ -311,12 +323,12 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
         "grpc_service": {"mixer.v1.MixerService", "grpc.health.v1.Health", "unknown"},
         "grpc_method": {"Search", "Feedback", "Check", "unknown"},
         "grpc_code": {code.name for code in grpc.StatusCode},
-        "mix": {"default", "fused", "spoiled", "split"},
+        "mix": {"default", "fused", "spoiled", "split", "joined"},
         "arm": {"control", "canary"},
         "stage": STAGES,
         "error": {*requests, "cancelled", "unexpected"},
         "backend": {"a", "odd", "good"},
-        "slice": {"length", "tier", "answered"},
+        "slice": {"length", "tier", "answered", "all"},
         "value": {"0-1", "2+", "free", "other", "none", "all", "without_several", *answered},
         "what": {"index", "schema", "server"},
         "outcome": {
@@ -338,11 +350,12 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
         "check": checks,
         "feature": {feature["name"] for feature in FEATURES},
         "bin": {"missing", *map(str, range(max(len(each.shares) for each in profiles)))},
-        "model": {loaded.name},
-        "version": {loaded.version},
-        "sha256": {loaded.model_sha256},
+        "model": {loaded.name, "both"},
+        "version": {loaded.version, ensemble["version"]},
+        "sha256": {loaded.model_sha256, ensemble["sha256"]},
         "scorer": {"forest", "lightgbm"},
         "sink": SINKS,
+        "shadow": {"m", "gone"},
     }
     assert sets.keys() == LABELS.keys()
     values = {(label, value) for s in said.again for label, value in s.labels.items() if label != "le"}

@@ -26,6 +26,17 @@ def converted(*answers: Answer, shown: Any = str, inputs: bool = False) -> list[
     return rows
 
 
+def test_members_of_an_ensemble_have_a_list_each() -> None:
+    """Their unweighted scores in the order of the hits; where one model ranked there is none."""
+    made = answer()
+    both = replace(made.scores, members={"m": np.array([1.5, 2.5]), "n": np.array([NAN, -1.0])})
+    together, alone = converted(replace(made, scores=both), made)
+    assert (together["member_models"], together["member_scores"][0]) == (["m", "n"], [2.5, 1.5])
+    assert together["member_scores"][1][0] == -1.0
+    assert np.isnan(together["member_scores"][1][1])
+    assert (alone["member_models"], alone["member_scores"]) == ([], [])
+
+
 def two_backends() -> Answer:
     """Three documents in the order c, a, b, of which b's list lacks one and has a NaN."""
     rules = mix("a", "b")

@@ -140,6 +140,18 @@ def test_the_error_reads_as_one_line_a_fault() -> None:
             "mixes.default.features.0.backend",
             "'lexical'?",
         ),
+        (with_mix("shadows: [{model: florest}]"), "mixes.default.shadows.0.model", "did you mean 'forest'?"),
+        (
+            with_mix("shadows: [{model: forest}, {model: forest, share: 0.1}]"),
+            "mixes.default.shadows",
+            "'forest' stands twice",
+        ),
+        (with_mix("shadows: [{model: forest, share: 0}]"), "mixes.default.shadows.0.share", "greater than 0"),
+        (
+            with_mix("shadows: [{model: forest, cpu_share: 2}]"),
+            "mixes.default.shadows.0.cpu_share",
+            "less than or equal to 1",
+        ),
         (with_mix("page_size: 101"), "mixes.default.page_size", "above limits.page_size 100"),
         (SOUND + "limits: {candidates: 199}\n", "mixes.default.backends", "add up to 200, above"),
         (SOUND + "server: {workers: 0}\n", "server.workers", "greater than or equal to 1"),

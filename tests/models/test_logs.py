@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mixer.logged import Conversion, Declared, Entry
@@ -55,6 +56,21 @@ def test_a_search_comes_back_as_it_was_served(tmp_path: Path) -> None:
     np.testing.assert_array_equal(served.inputs.normalized, made.candidates.normalized[:, order])
     np.testing.assert_array_equal(served.inputs.numbers["year"], [np.nan, 1999])
     assert served.inputs.texts["title"].tolist() == ["", "the x"]
+
+
+def test_members_of_an_ensemble_come_back(tmp_path: Path) -> None:
+    """Every member's scores in the order of the ranking; none where one model ranked, or by an old file."""
+    made = answer()
+    members = {"m": np.array([1.5, 2.5]), "n": np.array([np.nan, -1.0])}
+    write(tmp_path, (replace(made, scores=replace(made.scores, members=members)), NOON), at("alone"))
+    together, alone = logs.searches(logs.read(logs.files(tmp_path).sound))
+    assert (list(together.members), dict(alone.members)) == (["m", "n"], {})
+    for name, own in members.items():
+        np.testing.assert_array_equal(together.members[name], own[made.page.order])
+    [path] = tmp_path.rglob("*.parquet")
+    table = pq.read_table(path).drop_columns(["member_models", "member_scores"])
+    pq.write_table(table, path)
+    assert [dict(served.members) for served in logs.searches(logs.read([path]))] == [{}, {}]
 
 
 def test_files_with_and_without_inputs_are_read_together(tmp_path: Path) -> None:
