@@ -123,7 +123,7 @@ async def _feedback(settings: Settings, metrics: Metrics, mixes: Mapping[str, Mi
 
     def hear(search: Search, event: Event) -> None:
         if experiment := mixes[search.mix].experiment:
-            experiment.saw(event.query_id, clicked=event.kind is not EventKind.IMPRESSION)
+            experiment.saw(event.query_id, event.id, clicked=event.kind is not EventKind.IMPRESSION)
 
     return Feedback(settings.feedback, await EventLog.open(settings.feedback), metrics, hear)
 

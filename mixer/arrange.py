@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backends.base import FloatColumn
 from mixer.cursor import (
@@ -19,7 +21,7 @@ from mixer.cursor import (
     served_digest,
 )
 from mixer.settings import DiversitySettings, MixSettings
-from mixer.values import Bookmark, Candidates, IntColumn, Page, Plan, Reply, Scores
+from mixer.values import Bookmark, Candidates, Draft, IntColumn, Page, Plan, Reply, Scores
 
 
 class Arrange:
@@ -37,14 +39,15 @@ class Arrange:
 
     def __call__(self, plan: Plan, replies: Sequence[Reply], candidates: Candidates, scores: Scores) -> Page:
         """Raises: StaleCursor or PageUnavailable where the page before was cut from another list."""
-        order = total_order(candidates, scores)
+        order, draft = self.ranked(plan, candidates, scores)
         if self._diversity:
             order = spread(order, candidates, self._diversity)
         pinned = self._pinned_rows(plan.request.query, candidates.ids)
         if len(pinned):
             order = np.concatenate([pinned, order[~np.isin(order, pinned)]])
-        drawn_by = self._drawn_by(plan)
-        propensities = shuffle(order, len(pinned), self._explore_hits, drawn_by) if drawn_by else None
+        seed = draft.seed if draft else self._seed(plan)
+        explored = bool(self._explore_hits)
+        propensities = shuffle(order, len(pinned), self._explore_hits, seed) if explored else None
         ids = candidates.ids
         if plan.bookmark:
             check_inputs(plan.bookmark, replies, scores)
@@ -53,21 +56,50 @@ class Arrange:
         cursor = ""
         if end < len(order):
             served = [ids[row] for row in order[:end].tolist()]
-            cursor = self._signer.seal(_bookmark(plan, replies, scores, served, self._arm, drawn_by))
-        pins = frozenset(pinned.tolist())
-        return Page(order, plan.offset, plan.request.page_size, pins, cursor, propensities)
+            cursor = self._signer.seal(_bookmark(plan, replies, scores, served, self._arm, seed))
+        return Page(
+            order,
+            plan.offset,
+            plan.request.page_size,
+            frozenset(pinned.tolist()),
+            cursor,
+            propensities,
+            draft.along(order, pinned) if draft else None,
+        )
 
-    def _drawn_by(self, plan: Plan) -> str:
+    def ranked(self, plan: Plan, candidates: Candidates, scores: Scores) -> tuple[IntColumn, Picks | None]:
+        """Row numbers, best first, before the mix's rules; and who picked them, where that is to be told."""
+        return total_order(candidates, scores), None
+
+    def _seed(self, plan: Plan) -> str:
         """What the order of the head is drawn by, the same for all pages of a list; empty where none is drawn."""
         if not self._explore_hits:
             return ""
-        return plan.bookmark.drawn_by if plan.bookmark else plan.request.query_id
+        return plan.bookmark.seed if plan.bookmark else plan.request.query_id
 
     def _pinned_rows(self, query: str, ids: Sequence[str]) -> IntColumn:
         """Rows of the query's pins that a backend returned, in the pins' order."""
         wanted = self._pins.get(query.casefold().strip(), ()) if self._pins else ()
         places: Mapping[str, int] = {id_: row for row, id_ in enumerate(ids)} if wanted else {}
         return np.array([places[id_] for id_ in dict.fromkeys(wanted) if id_ in places], np.intp)
+
+
+@dataclass(frozen=True, slots=True)
+class Picks:
+    """Who picked which row (n,); see `Draft`."""
+
+    arms: tuple[str, str]
+    teams: NDArray[np.int8]
+    seed: str
+
+    def along(self, order: IntColumn, pinned: IntColumn) -> Draft:
+        """In this order; what a rule put first was picked by nobody."""
+        teams = self.teams.copy()
+        teams[pinned] = _NOBODY
+        return Draft(self.arms, teams[order], self.seed)
+
+
+_NOBODY = -1
 
 
 def total_order(candidates: Candidates, scores: Scores) -> IntColumn:
@@ -99,30 +131,24 @@ def spread(order: IntColumn, candidates: Candidates, rule: DiversitySettings) ->
     return np.concatenate([np.array(head, np.intp), order[~np.isin(order, head)]])
 
 
-def shuffle(order: IntColumn, first: int, hits: int, drawn_by: str) -> FloatColumn:
+def shuffle(order: IntColumn, first: int, hits: int, seed: str) -> FloatColumn:
     """Put the next `hits` places after the `first` in an order drawn by chance, every order as probable as any other.
 
-    Returns (n,) how probable it was that each row came to stand where it stands. What is drawn by one word is the same
+    Returns (n,) how probable it was that each row came to stand where it stands. What one seed draws is the same
     everywhere. So placed, clicks by place tell how much a place is looked at and nothing of what stands there
     (Joachims, Swaminathan, Schnabel, "Unbiased learning-to-rank with biased feedback", WSDM 2017, section 5).
     """
     head = order[first : first + hits]
-    seed = hashlib.blake2b(
-        drawn_by.encode("utf-8", "surrogatepass"), digest_size=16, person=b"explore"
-    ).digest()
-    np.random.default_rng(int.from_bytes(seed, "big")).shuffle(head)
+    text = seed.encode("utf-8", "surrogatepass")
+    digest = hashlib.blake2b(text, digest_size=16, person=b"explore").digest()
+    np.random.default_rng(int.from_bytes(digest, "big")).shuffle(head)
     propensities = np.ones(len(order))
     propensities[head] = 1 / max(len(head), 1)
     return propensities
 
 
 def _bookmark(
-    plan: Plan,
-    replies: Sequence[Reply],
-    scores: Scores,
-    served: Sequence[str],
-    arm: str,
-    drawn_by: str,
+    plan: Plan, replies: Sequence[Reply], scores: Scores, served: Sequence[str], arm: str, seed: str
 ) -> Bookmark:
     return Bookmark(
         request=request_digest(plan.request),
@@ -131,5 +157,5 @@ def _bookmark(
         served=served_digest(served),
         offset=len(served),
         arm=arm,
-        drawn_by=drawn_by,
+        seed=seed,
     )

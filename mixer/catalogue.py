@@ -42,6 +42,7 @@ LABELS = {
     "sha256": "hashes of the loaded models",
     "sink": "kinds of sinks: parquet, otlp, kafka",
     "arm": "arms of the configured experiments",
+    "preferred": "whose hits the readers of a list preferred: arm, control, neither",
     "scorer": "what evaluates a model: forest, lightgbm",
     "kind": "kinds of events: impression, click, conversion",
 }
@@ -246,6 +247,20 @@ SAMPLE_RATIO_P = Metric(
 OUTSIDE = Metric(
     "mixer_outside_experiment_total", Kind.COUNTER, "Requests without the experiment's key.", ("mix",)
 )
+INTERLEAVED_LISTS = Metric(
+    "mixer_interleaved_lists",
+    Kind.GAUGE,
+    "Lists drafted by an arm's model and the control's and seen by readers, by whose hits those preferred; since "
+    "both models are at work.",
+    (*_ARM, "preferred"),
+)
+INTERLEAVED_EVIDENCE = Metric(
+    "mixer_interleaved_log_e_value",
+    Kind.GAUGE,
+    "Natural logarithm of the evidence that readers prefer one of the two; chance ever takes it to ln(1/alpha) with "
+    "probability alpha at most.",
+    _ARM,
+)
 SPANS_DROPPED = Metric(
     "mixer_spans_dropped_total", Kind.COUNTER, "Spans that never reached the collector.", ("reason",)
 )
@@ -380,7 +395,12 @@ ATTRIBUTES = (
     Attribute("mixer.top.prior_ranks", "int[]", _RANK, "Their places in the fused order, from 1."),
     Attribute("mixer.top.sources", "string[]", _RANK, "The backends that returned each."),
     Attribute("mixer.top.feature.*", "double[]", _RANK, "Their values of one of the weightiest features."),
-    Attribute("mixer.top.member.*", "double[]", _RANK, "Their scores by one member of an ensemble."),
+    Attribute(
+        "mixer.top.member.*",
+        "double[]",
+        _RANK,
+        "Their scores by a member of an ensemble, or by the control of a draft.",
+    ),
     Attribute("mixer.pinned", "int", "arrange", "Hits put first by a rule."),
     Attribute("mixer.feedback.events", "int", _FEEDBACK, "Events sent."),
     Attribute("mixer.feedback.duplicates", "int", _FEEDBACK, "Those of them that were taken before."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from math import exp
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,9 @@ from rich.table import Table
 
 from mixer import settings
 from mixer.arms import sample_ratio_p
-from mixer.settings import ArmSettings, ExperimentSettings, SettingsError
+from mixer.duel import PREFERRED
+from mixer.sequential import Tally, interval, log_evidence
+from mixer.settings import ArmSettings, ExperimentSettings, InterleaveSettings, SettingsError
 from mixer.verdicts import Verdicts
 
 app = typer.Typer(
@@ -27,6 +30,9 @@ errors = Console(stderr=True)
 _TIMEOUT_S = 10.0
 SUSPECT_P = 0.001
 """Below it the split is taken for broken: what the arms' figures say is not to be believed."""
+
+_EVEN, _MOST = 0.5, 700.0
+_READ = ("mix", "arm", "outcome", "preferred")
 
 Sample = Callable[..., float]
 
@@ -58,6 +64,9 @@ def check(
     console.print(_table(name, declared.arms, shares, keys, sample))
     for verdict in verdicts:
         _say(f"{verdict.arm} {verdict.version}: taken back at {verdict.at}: {verdict.why}")
+    for arm in declared.arms:
+        if arm.interleave:
+            _say(_preference(arm.name, arm.interleave, sample))
     p = sample_ratio_p(keys, shares)
     if p < SUSPECT_P:
         raise _failure(f"p {p:.2g}: the split is broken; do not believe what the arms' figures say")
@@ -87,6 +96,24 @@ def _row(arm: str, sample: Sample) -> list[str]:
     answers = sample("mixer_arm_duration_seconds_count", arm=arm)
     mean_ms = sample("mixer_arm_duration_seconds_sum", arm=arm) / answers * 1000 if answers else 0.0
     return [f"{total:.0f}", _share(errors, total), _share(fallbacks, total), f"{mean_ms:.1f}"]
+
+
+def _preference(arm: str, declared: InterleaveSettings, sample: Sample) -> str:
+    """What the readers of drafted lists prefer, over all processes that the page tells of."""
+    counts = [
+        int(sample("mixer_interleaved_lists", arm=arm, preferred=whose)) for whose in PREFERRED.values()
+    ]
+    wins, losses, ties = counts
+    tally = Tally(wins, losses, ties)
+    low, high = interval(tally, declared.alpha)
+    words = {(True, False): f"readers prefer {arm}", (False, True): "readers prefer the control"}
+    verdict = words.get((low > _EVEN, high < _EVEN), "undecided")
+    evidence = exp(min(log_evidence(tally), _MOST))
+    return (
+        f"{arm}: {verdict}: in {sum(counts)} drafted lists its hits won {wins}, the control's {losses}, "
+        f"neither's {ties}; of those decided {low:.1%} to {high:.1%} are its own; "
+        f"e-value {evidence:.3g}, where {1 / declared.alpha:g} decides"
+    )
 
 
 def _share(count: float, of: float) -> str:
@@ -121,7 +148,7 @@ def _samples(url: str, mix: str) -> Sample:
     read: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
     for family in families:
         for sample in family.samples:
-            ours = frozenset(pair for pair in sample.labels.items() if pair[0] in ("mix", "arm", "outcome"))
+            ours = frozenset(pair for pair in sample.labels.items() if pair[0] in _READ)
             read[sample.name, ours] = read.get((sample.name, ours), 0.0) + sample.value
     return lambda name, **labels: read.get((name, frozenset({"mix": mix, **labels}.items())), 0.0)
 

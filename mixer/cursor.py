@@ -27,7 +27,7 @@ class CursorSigner:
         """The bookmark as URL-safe text."""
         fields = [bookmark.request, bookmark.indexes, bookmark.ranker, bookmark.served, bookmark.offset]
         if bookmark.arm:
-            fields += [bookmark.arm, bookmark.drawn_by]
+            fields += [bookmark.arm, *([bookmark.seed] if bookmark.seed else [])]
         body = _encode(fields).encode()
         return base64.urlsafe_b64encode(self._tag(body) + body).decode().rstrip("=")
 
@@ -61,8 +61,9 @@ def indexes_read(replies: Iterable[Reply]) -> tuple[tuple[str, str], ...]:
 
 
 def ranker_used(scores: Scores) -> str:
-    """Who made the order: the model's hash, or the fusion."""
-    return scores.model.sha256 if scores.model and not scores.fallback_reason else str(scores.ranker)
+    """Who made the order: the model's hash, or the fusion; both of them where two drafted it."""
+    own = scores.model.sha256 if scores.model and not scores.fallback_reason else str(scores.ranker)
+    return f"{own} {ranker_used(scores.against)}" if scores.against else own
 
 
 def served_digest(ids: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from mixer import catalogue
 from mixer.arms import KeySample, Split, draw, sample_ratio_p
 from mixer.canary import Breach, Window, judge
 from mixer.cursor import CursorSigner
+from mixer.duel import Duel
 from mixer.errors import ClientError, InvalidRequest
 from mixer.metrics import Metrics
 from mixer.model import LightGbmModel, ModelRefused
@@ -42,6 +43,7 @@ class Arm:
         self._watched: Deployed | None = None
         self.window = Window()
         labels = {"mix": mix, "arm": declared.name}
+        self.duel = Duel(mix, declared.name, declared.interleave, metrics) if declared.interleave else None
         requests = catalogue.ARM_REQUESTS
         self._ok, self._error, self._refused = (
             metrics.counter(requests, **labels, outcome=outcome).inc for outcome in ("ok", "error", "refused")
@@ -85,6 +87,11 @@ class Arm:
         self._answered(stands, answer, perf_counter() - began_s)
         return answer
 
+    def saw(self, query_id: str, id_: str, clicked: bool) -> bool:
+        """One of its answers was seen, or one of the hits clicked; whether it is remembered."""
+        heard = self.window.saw(query_id, clicked)
+        return (self.duel.saw(query_id, id_, clicked) if self.duel else False) or heard
+
     def _stands(self) -> Deployed:
         """The model at work; where it is another than before, what the one before did is forgotten."""
         stands = self.lane.stands
@@ -99,6 +106,8 @@ class Arm:
         fell_back = bool(answer.scores.fallback_reason)
         if fell_back:
             self._fallbacks.inc()
+        if self.duel:
+            self.duel.served(answer)
         if self._remembers and stands is self._watched:
             added_s = elapsed_s - max(reply.elapsed_s for reply in answer.replies)
             scores = None if fell_back else answer.scores.values
@@ -149,10 +158,11 @@ class Experiment:
         current().facts["mixer.arm"] = arm.name
         return await arm.search(request)
 
-    def saw(self, query_id: str, clicked: bool) -> None:
-        """An answer was seen, or one of its hits clicked. A canary's clicks are held against the control's."""
+    def saw(self, query_id: str, id_: str, clicked: bool) -> None:
+        """A hit of an answer was seen or clicked. A canary's clicks are held against the control's; in a drafted list
+        they are for who picked the hit."""
         for arm in self.arms:
-            if arm.window.saw(query_id, clicked):
+            if arm.saw(query_id, id_, clicked):
                 return
 
     async def watch(self) -> None:
@@ -165,7 +175,10 @@ class Experiment:
                 log.exception("a look at the arms failed; they stay as they are", extra={"mix": self._mix})
 
     async def look(self) -> None:
-        """Take back the arms that are past a bound, and follow the verdicts that others gave."""
+        """Take back the arms that are past a bound, follow the verdicts that others gave, and count drafted lists."""
+        for arm in self.arms:
+            if arm.duel:
+                arm.duel.settle()
         for number, arm in enumerate(self.arms):
             if arm.bounds and self._routes[number] == number and (breach := self._breach(arm, arm.bounds)):
                 await self._take_back(arm, breach)

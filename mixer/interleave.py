@@ -28,7 +28,7 @@ class Team(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Interleaved:
-    """Row numbers, best first, and who picked each."""
+    """Row numbers, best first, and who picked each of the first ones."""
 
     order: IntColumn
     teams: NDArray[np.int8]
@@ -54,7 +54,8 @@ def team_draft(control: IntColumn, treatment: IntColumn, size: int, toss: Iterab
     teams = [team for first in islice(toss, (wanted + 1) // 2) for team in (int(first), 1 - first)][:wanted]
     if len(teams) < wanted:
         raise ValueError(f"coins for {len(teams)} of {wanted} documents")
-    lists, taken = (iter(control.tolist()), iter(treatment.tolist())), dict[int, None]()
+    lists = iter(control[:wanted].tolist()), iter(treatment[:wanted].tolist())
+    taken = dict[int, None]()
     for team in teams:
         taken[next(row for row in lists[team] if row not in taken)] = None
     head = np.array(list(taken), np.intp)
@@ -65,8 +66,10 @@ def team_draft(control: IntColumn, treatment: IntColumn, size: int, toss: Iterab
 def preference(teams: NDArray[np.int8], clicked: Iterable[int]) -> int:
     """Whom one search prefers: 1 the treatment, -1 the control, 0 neither; `clicked` are places from 1.
 
+    `teams` says of each place who picked it; what is no Team is nobody.
+
     A place counts once however often it is clicked, and not at all where nobody picked it.
     """
-    places = {place for place in clicked if 1 <= place <= len(teams)}
-    votes = sum(1 if teams[place - 1] == Team.TREATMENT else -1 for place in places)
-    return (votes > 0) - (votes < 0)
+    picked = [int(teams[place - 1]) for place in set(clicked) if 1 <= place <= len(teams)]
+    treatment, control = picked.count(Team.TREATMENT), picked.count(Team.CONTROL)
+    return (treatment > control) - (treatment < control)

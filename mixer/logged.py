@@ -54,6 +54,7 @@ SCHEMA = pa.schema(
         ("features", _DOUBLE_LISTS),
         ("member_models", _TEXTS),
         ("member_scores", _DOUBLE_LISTS),
+        ("teams", _TEXTS),
     ]
 )
 """What every row has; texts that say nothing are empty, a query that is not to be kept is null.
@@ -61,7 +62,8 @@ SCHEMA = pa.schema(
 Of `ids`, `scores`, `fused`, `fused_ranks` and `propensities` value i is of the hit in place i + 1. `ranks`,
 `backend_scores` and `features` hold a list a hit: a value a backend (0 or NaN for absent), or a value a feature (NaN
 for missing). `member_scores` holds a list a member of the ensemble that ranked, one unweighted score a hit; where one
-model did, both columns are empty.
+model did, both columns are empty. A list that two arms drafted has the control's scores there by the name of its arm;
+`teams` names for each of its hits the arm that picked it, or none, and is empty for any other list.
 """
 
 INPUTS = pa.schema(
@@ -187,6 +189,7 @@ def _of_hits(answers: Sequence[Answer]) -> dict[str, pa.Array]:
     return {
         "member_models": [list(held) for held in members],
         "member_scores": _by_field(members, orders, pa.float64()),
+        "teams": [answer.page.draft.names() if answer.page.draft else [] for answer in answers],
         "ids": _lists(pa.concat_arrays(ids), map(len, orders)),
         "scores": _lists(np.concatenate(values), map(len, orders)),
         "fused": _lists(_concatenated([held.fused for held in candidates], orders), map(len, orders)),

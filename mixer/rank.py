@@ -28,6 +28,14 @@ class Scorer(Protocol):
         ...
 
 
+class Rank(Protocol):
+    """The stage."""
+
+    def __call__(self, candidates: Candidates, features: Features) -> Scores:
+        """Scores (n,) of all candidates."""
+        ...
+
+
 class RankByFusion:
     """The stage without a model: the prior order stands."""
 

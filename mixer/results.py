@@ -33,6 +33,8 @@ class Hit:
     fields: Mapping[str, str | float]
     sources: tuple[Source, ...]
     pinned: bool
+    team: str = ""
+    """The arm that picked it, in a list that two drafted; empty unless features were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ def _hit(hit: pb.Hit) -> Hit:
         fields={name: _plain(value) for name, value in hit.fields.items()},
         sources=tuple(Source(source.backend, source.rank, source.score) for source in hit.sources),
         pinned=hit.pinned,
+        team=hit.team,
     )
 
 

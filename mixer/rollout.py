@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Protocol
 
 from mixer.ensemble import Ensemble
 from mixer.model import LightGbmModel, ModelRefused
+from mixer.rank import Rank, RankByFusion
 from mixer.registry import Pointer
 from mixer.schema import Feature
 from mixer.sources import Registered
@@ -44,6 +45,8 @@ class Deployed:
     search: Callable[[Request], Awaitable[Answer]]
     loaded: Loaded
     fault: str = ""
+    rank: Rank = field(default_factory=RankByFusion)
+    """Its ranking alone, unwatched."""
 
 
 class Lane:

@@ -13,6 +13,7 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -238,6 +239,19 @@ class CanarySettings(Frozen):
     """How many fewer of the searches that were seen may have a click, of all; where feedback comes in."""
 
 
+class InterleaveSettings(Frozen):
+    """Lists that the arm's ranking and the control's make by turns; clicks say whose hits readers prefer."""
+
+    settle_s: PositiveFloat = 300.0
+    """A list's clicks are counted once, so long after it was served."""
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """How often a winner may ever be named where there is none, however often it is looked at."""
+
+
+def _switched(raw: Any) -> Any:
+    return ({} if raw else None) if isinstance(raw, bool) else raw
+
+
 class ArmSettings(Frozen):
     """A part of a mix's traffic, and the model that answers it."""
 
@@ -249,6 +263,14 @@ class ArmSettings(Frozen):
     """So many hits at the head of every list stand in an order drawn by chance: their clicks tell how much each place
     is looked at, whatever stands there. Pinned hits stay."""
     canary: CanarySettings | None = None
+    interleave: Annotated[InterleaveSettings | None, BeforeValidator(_switched)] = None
+    """Its lists are drafted by its model and the control's in turns; `true` takes the defaults."""
+
+    @model_validator(mode="after")
+    def _one_chance(self) -> ArmSettings:
+        if self.explore_hits and self.interleave:
+            raise ValueError(f"{self.name}: interleave and explore_hits both draw its order; take one")
+        return self
 
 
 class ExperimentSettings(Frozen):
@@ -272,6 +294,8 @@ class ExperimentSettings(Frozen):
             raise ValueError(f"the arms' shares add up to {sum(arm.share for arm in self.arms):g}, not 1")
         if self.arms[0].canary:
             raise ValueError(f"{names[0]}, the first arm, is the control: it has no bounds")
+        if self.arms[0].interleave:
+            raise ValueError(f"{names[0]}, the first arm, is the control: others interleave with it")
         return self
 
 

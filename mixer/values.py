@@ -73,8 +73,8 @@ class Bookmark:
     offset: int
     arm: str = ""
     """Of the experiment that the list was ranked in: its next page is too."""
-    drawn_by: str = ""
-    """The query id of the first page, by which the head's order was drawn; empty where chance had no part."""
+    seed: str = ""
+    """By which the coins of a drafted list, or the order of an explored head, were drawn; empty for any other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,27 @@ class Scores:
     scorer: str = ""
     """What evaluated the model; empty where none did."""
     members: Mapping[str, FloatColumn] = field(default_factory=dict)
-    """Of an ensemble: each member's own scores (n,), unweighted, by its name in the settings."""
+    """Of an ensemble: each member's own scores (n,), unweighted, by its name in the settings. Of a drafted list also
+    the control's, by the name of its arm."""
+    against: Scores | None = None
+    """The control's, where the list is drafted from both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Who picked what in a list that two rankings made by turns."""
+
+    arms: tuple[str, str]
+    """The control, and the arm that drafts against it."""
+    teams: NDArray[np.int8]
+    """(n,) in the order of the list: 0 the control, 1 the other, -1 nobody."""
+    seed: str
+    """The same for all pages of one list."""
+
+    def names(self, places: slice = slice(None)) -> list[str]:
+        """The arm that picked each of these places, empty for nobody."""
+        found: list[str] = np.array((*self.arms, ""), object)[self.teams[places]].tolist()
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,11 +205,17 @@ class Page:
 
     1 where a row's place was certain; every other row could have come to stand at any place of those below 1.
     """
+    draft: Draft | None = None
+
+    @property
+    def places(self) -> slice:
+        """Of the hits served, in the final order."""
+        return slice(self.offset, self.offset + self.size)
 
     @property
     def rows(self) -> IntColumn:
         """Row numbers of the hits served, in order."""
-        return self.order[self.offset : self.offset + self.size]
+        return self.order[self.places]
 
 
 @dataclass(frozen=True, slots=True)

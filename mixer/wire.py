@@ -165,6 +165,10 @@ def response_from(
     for row, hit in zip(rows.tolist(), _add_hits(response, answer, rows), strict=True):
         if shown:
             _show(hit, answer.candidates, shown, row)
+    if request.debug and answer.page.draft:
+        names = answer.page.draft.names(answer.page.places)
+        for hit, name in zip(response.hits, names, strict=True):
+            hit.team = name
     return response
 
 

@@ -13,6 +13,7 @@ from mixer.arrange import Arrange
 from mixer.budget import Budget
 from mixer.cursor import CursorSigner
 from mixer.describe import OfRank, Redactor, describers
+from mixer.draft import ArrangeDraft, RankBoth, Rival
 from mixer.ensemble import Ensemble, RankByEnsemble
 from mixer.experiment import Experiment
 from mixer.fanout import FanOut, ask
@@ -24,7 +25,7 @@ from mixer.model import LightGbmModel, ModelRefused
 from mixer.observe import MixObserver
 from mixer.pipeline import Pipeline
 from mixer.plan import MakePlan
-from mixer.rank import RankByFusion, RankByModel
+from mixer.rank import Rank, RankByFusion, RankByModel
 from mixer.rollout import Deployed, Lane, Loaded, Loading
 from mixer.settings import ExperimentSettings, MixSettings, Settings, ShadowSettings
 from mixer.shadow import Shadow, Shadows
@@ -100,20 +101,24 @@ class Wiring:
 
     async def _split(self, declared: ExperimentSettings) -> Mix:
         """The mix with a lane for every arm; whether it is ready, the control's says."""
-        made = {
-            arm.name: await self._lane(self._rules.model if arm.model is None else arm.model, arm.name)
-            for arm in declared.arms
-        }
-        lanes = {name: lane for name, (lane, _) in made.items()}
+        lanes: dict[str, Lane] = {}
+        watches: list[Watch] = []
+        for arm in declared.arms:
+            rival = _rival(declared, lanes) if arm.interleave else None
+            key = self._rules.model if arm.model is None else arm.model
+            lanes[arm.name], followed = await self._lane(key, arm.name, rival)
+            watches += followed
         shared = self._shared
         experiment = Experiment(self._name, declared, lanes, shared.signer, shared.metrics)
-        watches = (*(watch for _, each in made.values() for watch in each), experiment.watch)
         search = self._observer.search(experiment.search)
-        return Mix(self._rules, search, lanes[declared.arms[0].name], watches, experiment)
+        control = lanes[declared.arms[0].name]
+        return Mix(self._rules, search, control, (*watches, experiment.watch), experiment)
 
-    async def _lane(self, key: str, arm: str = "") -> tuple[Lane, tuple[Watch, ...]]:
-        """A lane with its first model in it, and what follows its registry."""
-        lane = Lane(lambda loaded: self._deploy(loaded, arm), self._shared.changed.set)
+    async def _lane(
+        self, key: str, arm: str = "", rival: Rival | None = None
+    ) -> tuple[Lane, tuple[Watch, ...]]:
+        """A lane with its first model in it, and what follows its registry; with a rival, lists are drafted."""
+        lane = Lane(lambda loaded: self._deploy(loaded, arm, rival), self._shared.changed.set)
         told = {"arm": arm} if arm else {}
         return lane, await self._follow(key, lane, self._loading(self._prepare, told))
 
@@ -140,22 +145,26 @@ class Wiring:
     def _prepare(self, loaded: LightGbmModel) -> None:
         self._observer.prepare(loaded.manifest)
 
-    def _deploy(self, loaded: Loaded, arm: str) -> Deployed:
+    def _deploy(self, loaded: Loaded, arm: str, rival: Rival | None) -> Deployed:
         """The whole search with this model: what ranks, and what is told of it, in one."""
-        top_k, weighty = self._shared.settings.telemetry.top_k, self._weighty(loaded)
-        rank = self._observer.stage("rank", self._ranker(loaded, arm), OfRank(top_k, weighty))
-        arrange = self._observer.stage("arrange", self._arrange(arm))
-        pipeline = replace(self._stages, rank=rank, arrange=arrange, arm=arm)
+        own, stage = self._ranker(loaded, arm), self._observer.stage
+        described = OfRank(self._shared.settings.telemetry.top_k, self._weighty(loaded))
+        rank = stage("rank", RankBoth(own, rival) if rival else own, described)
+        pipeline = replace(
+            self._stages, rank=rank, arrange=stage("arrange", self._arrange(arm, rival)), arm=arm
+        )
         ready = not isinstance(loaded, ModelRefused) or self._rules.without_model == "serve_fused"
-        return Deployed(pipeline.search, loaded, "" if ready else str(loaded))
+        return Deployed(pipeline.search, loaded, "" if ready else str(loaded), own)
 
-    def _arrange(self, arm: str) -> Arrange:
+    def _arrange(self, arm: str, rival: Rival | None) -> Arrange:
+        if rival:
+            return ArrangeDraft(self._rules, self._shared.signer, arm, rival)
         experiment = self._rules.experiment
         declared = {each.name: each for each in experiment.arms} if experiment else {}
         explore_hits = declared[arm].explore_hits if arm else None
         return Arrange(self._rules, self._shared.signer, arm, explore_hits or 0)
 
-    def _ranker(self, loaded: Loaded, arm: str) -> RankByModel | RankByFusion:
+    def _ranker(self, loaded: Loaded, arm: str) -> Rank:
         if loaded is None:
             return RankByFusion()
         if isinstance(loaded, ModelRefused):
@@ -175,3 +184,9 @@ class Wiring:
         if isinstance(loaded, LightGbmModel | Ensemble):
             names.sort(key=loaded.importance.__getitem__, reverse=True)
         return names[: self._shared.settings.telemetry.top_features]
+
+
+def _rival(declared: ExperimentSettings, lanes: Mapping[str, Lane]) -> Rival:
+    """The control, whatever is at work there when a list is drafted."""
+    control = declared.arms[0].name
+    return Rival(control, lambda: lanes[control].stands.rank, declared.salt)

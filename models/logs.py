@@ -160,6 +160,8 @@ class Served:
     page_size: int
     members: Mapping[str, FloatColumn] = field(default_factory=dict)
     """Of an ensemble: each member's own scores (n,), unweighted, by its name in the settings."""
+    teams: tuple[str, ...] = ()
+    """Of a list that two arms drafted: the arm that picked each hit, or none."""
     inputs: Inputs | None = None
     """Where they were logged."""
 
@@ -201,6 +203,7 @@ def _served(row: dict[str, Any], lists: Mapping[str, pa.Array]) -> Served:
         ranks=_matrix(lists["ranks"], n, b).T,
         backend_scores=_matrix(lists["backend_scores"], n, b).T,
         features=_matrix(lists["features"], n, len(row["feature_names"])),
+        teams=tuple(row["teams"] or ()),
         members=_columns(row["member_models"] or (), row["member_scores"] or ()),
         inputs=None if row["number_fields"] is None else _inputs(row, _matrix(lists["normalized"], n, b).T),
     )

@@ -39,7 +39,8 @@ EXPERIMENT = {
     "salt": "s",
     "key": "user",
     "arms": [
-        {"name": "control", "share": 0.5},
+        {"name": "control", "share": 0.4},
+        {"name": "duel", "share": 0.1, "interleave": True},
         {"name": "canary", "share": 0.5, "canary": {"min_requests": 10, "fallback_share": 0.0}},
     ],
 }
@@ -324,7 +325,8 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
         "grpc_method": {"Search", "Feedback", "Check", "unknown"},
         "grpc_code": {code.name for code in grpc.StatusCode},
         "mix": {"default", "fused", "spoiled", "split", "joined"},
-        "arm": {"control", "canary"},
+        "arm": {"control", "canary", "duel"},
+        "preferred": {"arm", "control", "neither"},
         "stage": STAGES,
         "error": {*requests, "cancelled", "unexpected"},
         "backend": {"a", "odd", "good"},

@@ -61,6 +61,35 @@ async def test_a_sound_split(tmp_path: Path) -> None:
     assert cells[2] == cells[4]
 
 
+async def test_what_readers_of_drafted_lists_prefer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lists so far, the shares that they leave possible, and the verdict, summed over what the page tells of."""
+    made = settings(tmp_path).model_dump(mode="json", exclude_none=True)
+    made["mixes"]["default"]["experiment"]["arms"][1]["interleave"] = {"settle_s": 60.0}
+    path = written(tmp_path, mixers.settings({"a": MEMORY}).model_validate(made))
+    lists = 'mixer_interleaved_lists{mix="default",arm="canary",pid="%d",preferred="%s"} %d'
+    for losses, preferred in ((30, "undecided"), (5, "readers prefer canary")):
+        page = [
+            "# TYPE mixer_interleaved_lists gauge",
+            *(
+                lists % (pid, whose, count)
+                for pid in (1, 2)
+                for whose, count in (("arm", 15), ("neither", 4))
+            ),
+            lists % (1, "control", losses),
+            "# TYPE mixer_arm_share_ratio gauge",
+            'mixer_arm_share_ratio{mix="default",arm="control"} 0.9',
+            "# EOF",
+        ]
+        served = tmp_path / "metrics"
+        served.write_text("\n".join(page) + "\n")
+        command = ["experiment", "check", "-c", str(path), "--metrics", served.as_uri()]
+        result = CliRunner().invoke(cli.app, command)
+        assert result.exit_code == 0, result.output
+        drafted = f"in {38 + losses} drafted lists"
+        told = f"canary: {preferred}: {drafted} its hits won 30, the control's {losses}, neither's 8"
+        assert told in result.output
+
+
 async def test_a_broken_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys that do not fall as the shares say end with status 1."""
     monkeypatch.setattr("mixer.experiment.draw", lambda salt, key: (0.95, hash(key) & (2**64 - 1)))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -67,7 +68,8 @@ def test_a_truncated_cursor_is_refused() -> None:
 def test_the_key_is_the_server_s() -> None:
     """Servers that share a key open each other's cursors; one with another key does not."""
     bookmark = Bookmark("r", (), "fused", "s", 10)
-    assert CursorSigner(b"shared").open(CursorSigner(b"shared").seal(bookmark)) == bookmark
+    for made in (bookmark, replace(bookmark, arm="duel"), replace(bookmark, arm="duel", seed="5eed")):
+        assert CursorSigner(b"shared").open(CursorSigner(b"shared").seal(made)) == made
     with pytest.raises(InvalidRequest):
         CursorSigner(b"own").open(CursorSigner(b"shared").seal(bookmark))
 

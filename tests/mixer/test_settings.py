@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from mixer import settings
-from mixer.settings import FolderModelSettings, Secrets, Settings, SettingsError
+from mixer.settings import FolderModelSettings, InterleaveSettings, Secrets, Settings, SettingsError
 
 SOUND = """
 backends:
@@ -363,6 +363,16 @@ def test_an_experiment() -> None:
         (with_arms("{name: a, share: 0.5}, {name: a, share: 0.5}"), "", "one name"),
         (with_arms("{name: a, share: 0.5}, {name: b, share: 0.4}"), "", "add up to 0.9"),
         (with_arms("{name: a, share: 0.5, canary: {}}, {name: b, share: 0.5}"), "", "is the control"),
+        (
+            with_arms("{name: a, share: 0.5, interleave: true}, {name: b, share: 0.5}"),
+            "",
+            "others interleave",
+        ),
+        (
+            with_arms(f"{EVEN}, {{name: c, share: 0, interleave: {{alpha: 1}}}}"),
+            ".arms.2.interleave.alpha",
+            "",
+        ),
         (with_arms(f"{EVEN}, {{name: B!, share: 0}}"), ".arms.2.name", "pattern"),
         (with_arms("{name: a, share: 0.5}, {name: b, share: 0.5, model: fores}"), ".arms.1.model", "forest"),
         (with_arms(EVEN, salt="''"), ".salt", "at least 1"),
@@ -373,3 +383,15 @@ def test_faults_of_an_experiment(text: str, path: str, message: str) -> None:
     found = fault(text)
     assert found[1] == f"mixes.default.experiment{path}"
     assert message in found[2]
+
+
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [("true", InterleaveSettings()), ("false", None), ("{alpha: 0.01}", InterleaveSettings(alpha=0.01))],
+)
+def test_interleaving_is_switched_or_set(given: str, made: InterleaveSettings | None) -> None:
+    """`true` takes the defaults."""
+    text = with_arms(f"{EVEN}, {{name: c, share: 0, interleave: {given}}}")
+    experiment = settings.parse(text).mixes["default"].experiment
+    assert experiment
+    assert experiment.arms[2].interleave == made

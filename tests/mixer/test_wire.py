@@ -15,7 +15,7 @@ from mixer import wire
 from mixer.client import search_request
 from mixer.errors import InvalidRequest
 from mixer.settings import LimitSettings, MixSettings
-from mixer.values import Drop, Outcome, Page, Ranker, Reply, Request, Scores
+from mixer.values import Draft, Drop, Outcome, Page, Ranker, Reply, Request, Scores
 from protos.mixer.v1 import mixer_pb2 as pb
 from tests.samples import MODEL, answer, hits, merged, mix, reply, request
 
@@ -156,8 +156,8 @@ def test_the_limits_themselves_are_within(fields: dict[str, Any]) -> None:
     assert read(pb.SearchRequest(**{"query": "x", **fields})).query
 
 
-def response(**changes: Any) -> pb.SearchResponse:
-    return wire.response_from(answer(**changes), ("title", "year"), "t" * 32, 0.25)
+def response(asked: Any = None, **changes: Any) -> pb.SearchResponse:
+    return wire.response_from(answer(asked, **changes), ("title", "year"), "t" * 32, 0.25)
 
 
 def test_hits_stand_in_the_page_s_order() -> None:
@@ -173,6 +173,14 @@ def test_ranks_go_on_over_pages() -> None:
     [hit] = response(page=Page(np.array([1, 0]), 1, 10, frozenset({0}))).hits
     assert (hit.id, hit.rank, hit.pinned) == ("x", 2, True)
     assert not response(page=Page(np.array([1, 0]), 0, 1, frozenset({0}))).hits[0].pinned
+
+
+def test_teams_are_told_to_those_who_look_into_it() -> None:
+    """Who picked each hit of the page goes out with the features, and not without them."""
+    draft = Draft(("control", "duel"), np.array([1, -1, 0], np.int8), "")
+    page = Page(np.array([1, 0]), 0, 2, draft=draft)
+    assert [hit.team for hit in response(request(debug=True), page=page).hits] == ["duel", ""]
+    assert [hit.team for hit in response(page=page).hits] == ["", ""]
 
 
 def test_fields_are_those_shown_and_known() -> None:

@@ -153,7 +153,7 @@ class SearchResponse(_message.Message):
     def __init__(self, hits: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ..., execution: _Optional[_Union[Execution, _Mapping]] = ..., query_id: _Optional[str] = ..., trace_id: _Optional[str] = ..., mix: _Optional[str] = ..., candidates: _Optional[int] = ..., next_cursor: _Optional[str] = ..., features: _Optional[_Union[FeatureTable, _Mapping]] = ..., arm: _Optional[str] = ...) -> None: ...
 
 class Hit(_message.Message):
-    __slots__ = ("id", "rank", "score", "fused_score", "fused_rank", "fields", "sources", "pinned")
+    __slots__ = ("id", "rank", "score", "fused_score", "fused_rank", "fields", "sources", "pinned", "team")
     class FieldsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -169,6 +169,7 @@ class Hit(_message.Message):
     FIELDS_FIELD_NUMBER: _ClassVar[int]
     SOURCES_FIELD_NUMBER: _ClassVar[int]
     PINNED_FIELD_NUMBER: _ClassVar[int]
+    TEAM_FIELD_NUMBER: _ClassVar[int]
     id: str
     rank: int
     score: float
@@ -177,7 +178,8 @@ class Hit(_message.Message):
     fields: _containers.MessageMap[str, Value]
     sources: _containers.RepeatedCompositeFieldContainer[Source]
     pinned: bool
-    def __init__(self, id: _Optional[str] = ..., rank: _Optional[int] = ..., score: _Optional[float] = ..., fused_score: _Optional[float] = ..., fused_rank: _Optional[int] = ..., fields: _Optional[_Mapping[str, Value]] = ..., sources: _Optional[_Iterable[_Union[Source, _Mapping]]] = ..., pinned: _Optional[bool] = ...) -> None: ...
+    team: str
+    def __init__(self, id: _Optional[str] = ..., rank: _Optional[int] = ..., score: _Optional[float] = ..., fused_score: _Optional[float] = ..., fused_rank: _Optional[int] = ..., fields: _Optional[_Mapping[str, Value]] = ..., sources: _Optional[_Iterable[_Union[Source, _Mapping]]] = ..., pinned: _Optional[bool] = ..., team: _Optional[str] = ...) -> None: ...
 
 class Source(_message.Message):
     __slots__ = ("backend", "rank", "score")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import integrate, special, stats
 
-from models.sequential import PRIOR, SequentialTest, Tally, interval, log_evidence
+from mixer.sequential import PRIOR, SequentialTest, Tally, interval, log_evidence
 
 ALPHA = 0.05
 COUNTS = st.integers(0, 300)

@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from math import exp, lgamma, log
 from typing import Literal
 
-from scipy.optimize import brentq
-
 Verdict = Literal["treatment", "control", "undecided"]
 
 PRIOR = 10.0
@@ -94,6 +92,8 @@ class SequentialTest:
 
 def interval(tally: Tally, alpha: float = 0.05, prior: float = PRIOR) -> tuple[float, float]:
     """The shares that a tally does not refute, whenever it is looked at."""
+    from scipy.optimize import brentq  # takes a while, which nobody who serves need wait for
+
     if not tally.decided:
         return 0.0, 1.0
     best = min(max(tally.wins / tally.decided, 2 * _EDGE), 1 - 2 * _EDGE)
