@@ -18,7 +18,7 @@ from mixer import settings
 from mixer.arms import sample_ratio_p
 from mixer.duel import PREFERRED
 from mixer.sequential import Tally, interval, log_evidence
-from mixer.settings import ArmSettings, ExperimentSettings, InterleaveSettings, SettingsError
+from mixer.settings import ArmSettings, ExperimentSettings, SettingsError
 from mixer.verdicts import Verdicts
 
 app = typer.Typer(
@@ -66,11 +66,36 @@ def check(
         _say(f"{verdict.arm} {verdict.version}: taken back at {verdict.at}: {verdict.why}")
     for arm in declared.arms:
         if arm.interleave:
-            _say(_preference(arm.name, arm.interleave, sample))
+            _say(_preference(arm.name, _tally(arm.name, sample), arm.interleave.alpha))
     p = sample_ratio_p(keys, shares)
     if p < SUSPECT_P:
         raise _failure(f"p {p:.2g}: the split is broken; do not believe what the arms' figures say")
     _say(f"p {p:.2g}: the split is as it should be")
+
+
+@app.command()
+def interleaved(
+    log: Annotated[Path, typer.Argument(help="Folder of the feature log.")],
+    events: Annotated[Path, typer.Argument(help="Folder of the event log (settings: feedback.folder).")],
+    window_s: Annotated[float, typer.Option(help="How long after its search an event counts.")] = 3600.0,
+    alpha: Annotated[
+        float,
+        typer.Option(min=1e-9, max=0.5, help="How often a winner may ever be named where there is none."),
+    ] = 0.05,
+) -> None:
+    """Whom the readers of drafted lists prefer, by the logs of all servers: each arm's model against the control."""
+    from models.feedback import Joined
+    from models.interleaved import tallies
+
+    try:
+        with Joined(log, events, window_s) as joined:
+            found = tallies(joined)
+    except ValueError as error:
+        raise _failure(str(error)) from error
+    if not found:
+        raise _failure(f"{log} holds no drafted list that somebody saw: does an arm interleave?")
+    for pair, tally in found.items():
+        _say(f"{pair.mix} {pair.version} in {_preference(pair.arm, tally, alpha)}")
 
 
 def _table(
@@ -98,21 +123,24 @@ def _row(arm: str, sample: Sample) -> list[str]:
     return [f"{total:.0f}", _share(errors, total), _share(fallbacks, total), f"{mean_ms:.1f}"]
 
 
-def _preference(arm: str, declared: InterleaveSettings, sample: Sample) -> str:
-    """What the readers of drafted lists prefer, over all processes that the page tells of."""
-    counts = [
-        int(sample("mixer_interleaved_lists", arm=arm, preferred=whose)) for whose in PREFERRED.values()
-    ]
-    wins, losses, ties = counts
-    tally = Tally(wins, losses, ties)
-    low, high = interval(tally, declared.alpha)
-    words = {(True, False): f"readers prefer {arm}", (False, True): "readers prefer the control"}
-    verdict = words.get((low > _EVEN, high < _EVEN), "undecided")
+def _tally(arm: str, sample: Sample) -> Tally:
+    """Over all processes that the page tells of."""
+    counted = [sample("mixer_interleaved_lists", arm=arm, preferred=whose) for whose in PREFERRED.values()]
+    wins, losses, ties = map(int, counted)
+    return Tally(wins, losses, ties)
+
+
+def _preference(arm: str, tally: Tally, alpha: float) -> str:
+    """What the readers of drafted lists prefer, in a sentence."""
+    low, high = interval(tally, alpha)
+    verdict = "undecided"
+    if not low <= _EVEN <= high:
+        verdict = f"readers prefer {arm if low > _EVEN else 'the control'}"
     evidence = exp(min(log_evidence(tally), _MOST))
     return (
-        f"{arm}: {verdict}: in {sum(counts)} drafted lists its hits won {wins}, the control's {losses}, "
-        f"neither's {ties}; of those decided {low:.1%} to {high:.1%} are its own; "
-        f"e-value {evidence:.3g}, where {1 / declared.alpha:g} decides"
+        f"{arm}: {verdict}: in {tally.decided + tally.ties} drafted lists its hits won {tally.wins}, "
+        f"the control's {tally.losses}, neither's {tally.ties}; of those decided {low:.1%} to {high:.1%} are its own; "
+        f"e-value {evidence:.3g}, where {1 / alpha:g} decides"
     )
 
 

@@ -48,6 +48,7 @@ FEATURE_LOG = pa.schema(
         ("ranks", pa.list_(pa.list_(pa.int32()))),
         ("backend_scores", pa.list_(pa.list_(pa.float64()))),
         ("features", pa.list_(pa.list_(pa.float64()))),
+        ("teams", pa.list_(pa.string())),
     ]
 )
 
@@ -87,6 +88,7 @@ def search(
         "ranks": [[place + 1] for place in range(n)],
         "backend_scores": [[float(n - place)] for place in range(n)],
         "features": [[] for _ in ids],
+        "teams": [],
         **columns,
     }
 

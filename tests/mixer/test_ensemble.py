@@ -208,6 +208,8 @@ async def test_a_member_of_a_registry_is_followed(tmp_path: Path, monkeypatch: p
         await mixers.until(lambda: lane.stands.loaded.ref.sha256 != before.model.sha256)  # type: ignore[union-attr]
         after = await mixer.search("csv file", features=True)
         named = {s.labels["version"] for s in mixer.samples if s.name == "mixer_model_info"}
+        # A member's own profile is of no use to the sum's scores: nothing is held against it.
+        assert not [s for s in mixer.samples if s.name == "mixer_score_bin_reference_ratio"]
     assert before.model
     assert after.model
     for result, moving in ((before, a), (after, b)):

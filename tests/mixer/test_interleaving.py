@@ -14,6 +14,8 @@ from mixer.model import LightGbmModel
 from mixer.rank import ScoringFailed
 from mixer.results import Hit, SearchResult
 from models import logs
+from models.feedback import Joined
+from models.interleaved import tallies
 from tests import forest
 from tests.doubles import engines, mixers
 from tests.doubles.mixers import Mixer
@@ -107,7 +109,8 @@ async def test_of_two_alike_nobody_wins(folders: dict[str, str], tmp_path: Path)
 async def test_the_better_ranking_wins(
     folders: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Readers who click what they look for prefer the ranking that has it first; the verdict says so."""
+    """Readers who click what they look for prefer the ranking that has it first; the verdict says so, and the logs
+    say the same."""
     turned(monkeypatch, folders)
     async with mixers.running(settings(folders, tmp_path)) as mixer:
         for n in range(60):
@@ -115,12 +118,16 @@ async def test_the_better_ranking_wins(
             best = max(result.hits, key=lambda hit: hit.score)
             await click(mixer, result, best)
         await mixers.until(lambda: sum(counts(mixer).values()) == 60)
-        assert counts(mixer)["arm"] > 45
+        online = counts(mixer)
+        assert online["arm"] > 45
         assert evidence(mixer) > 3
         judged = mixer.app.mixes["default"].experiment
         assert judged
         assert judged.arms[1].duel
         assert judged.arms[1].duel.test.verdict == "treatment"
+    with Joined(tmp_path / "log", tmp_path / "events") as joined:
+        [tally] = tallies(joined).values()
+    assert (tally.wins, tally.losses, tally.ties) == tuple(online.values())
 
 
 async def test_pages_of_a_draft_are_one_list(
