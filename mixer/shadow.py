@@ -149,7 +149,8 @@ def _read_only(matrix: FloatColumn) -> FloatColumn:
 
 
 def distance(answer: Answer, values: FloatColumn) -> Distance:
-    """Between the order that was served, before the mix's rules, and the one by these scores (n,).
+    """Between the order that was served, before the mix's rules, and the one by these scores (n,); of a drafted list,
+    the order of the arm's own model.
 
     Scores of the fused order are on a scale of their own: there is no shift from them.
     """
