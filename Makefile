@@ -45,6 +45,7 @@ check: $(READY) ## Lint, types, generated code fresh
 	$(BIN)/python -m tests.check.readme
 	$(BIN)/python -m tests.check.runbooks
 	$(BIN)/python -m tests.check.ml_test_score
+	$(BIN)/python -m tests.check.golden_vectors
 	$(BIN)/buf lint protos
 	$(BIN)/hadolint Dockerfile
 
@@ -54,6 +55,7 @@ integration: $(READY) ## Tests that need more: Helm (through Go), real programs
 
 demo-model: $(READY) ## Train the model that the demo ships
 	$(BIN)/python -m mixer.demo.experiment train
+	$(BIN)/python -m tests.check.golden_vectors --write
 
 eval-demo: $(READY) ## Measure the demo's model: five folds by need
 	$(BIN)/python -m mixer.demo.experiment evaluate

@@ -19,8 +19,9 @@ from mixer import gather
 from mixer.cursor import CursorSigner
 from mixer.describe import Redactor
 from mixer.events import Event, EventKind
+from mixer.explainer import Explainer
 from mixer.metrics import Metrics
-from mixer.settings import Secrets, Settings
+from mixer.settings import ExplainSettings, Secrets, Settings
 from mixer.wiring import Mix, Shared, Wiring
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class App:
     mixes: Mapping[str, Mix] = field(default_factory=dict)
     feature_log: FeatureLog | None = None
     feedback: Feedback | None = None
+    explainer: Explainer = field(default_factory=lambda: Explainer(ExplainSettings()))
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set where another model was put to work."""
     _beside: list[asyncio.Task[None]] = field(default_factory=list)
@@ -71,6 +73,7 @@ class App:
         if self.feedback:
             await self.feedback.close()
         await asyncio.gather(*(backend.close() for backend in self.backends.values()))
+        await asyncio.to_thread(self.explainer.close)
         if self.feature_log:
             await asyncio.to_thread(self.feature_log.close)
 
@@ -99,9 +102,10 @@ async def build(
     feature_log = _feature_log(settings, secrets, metrics, redaction_key)
     if feature_log:
         mixes = {name: replace(mix, search=feature_log.search(mix.search)) for name, mix in mixes.items()}
-    app = App(
-        settings, metrics, opened, mixes, feature_log, await _feedback(settings, metrics, mixes), changed
-    )
+    explainer = Explainer(settings.explain)
+    mixes = {name: replace(mix, search=explainer.remembering(mix.search)) for name, mix in mixes.items()}
+    feedback = await _feedback(settings, metrics, mixes)
+    app = App(settings, metrics, opened, mixes, feature_log, feedback, explainer, changed)
     for mix in mixes.values():
         for watch in mix.watches:
             app.beside(watch())

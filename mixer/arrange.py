@@ -24,6 +24,60 @@ from mixer.settings import DiversitySettings, MixSettings
 from mixer.values import Bookmark, Candidates, Draft, IntColumn, Page, Plan, Reply, Scores
 
 
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The order of all rows after each step, best first."""
+
+    scored: IntColumn
+    """By score alone."""
+    spread: IntColumn
+    """After the rule for diversity."""
+    final: IntColumn
+    """After the pins."""
+    pinned: IntColumn
+    """Rows of the pins, which stand first."""
+
+
+class Rules:
+    """From the order by score to the final one: diversity, then pins."""
+
+    def __init__(self, mix: MixSettings) -> None:
+        """Takes the mix whose rules they are."""
+        self._pins = {pin.query.casefold().strip(): pin.ids for pin in mix.pins}
+        self._diversity = mix.diversity
+
+    def __call__(self, query: str, candidates: Candidates, scored: IntColumn) -> Steps:
+        """What each step makes of the order."""
+        spread_ = spread(scored, candidates, self._diversity) if self._diversity else scored
+        pinned = self._pinned_rows(query, candidates.ids)
+        final = np.concatenate([pinned, spread_[~np.isin(spread_, pinned)]]) if len(pinned) else spread_
+        return Steps(scored, spread_, final, pinned)
+
+    def _pinned_rows(self, query: str, ids: Sequence[str]) -> IntColumn:
+        """Rows of the query's pins that a backend returned, in the pins' order."""
+        wanted = self._pins.get(query.casefold().strip(), ()) if self._pins else ()
+        places: Mapping[str, int] = {id_: row for row, id_ in enumerate(ids)} if wanted else {}
+        return np.array([places[id_] for id_ in dict.fromkeys(wanted) if id_ in places], np.intp)
+
+
+@dataclass(frozen=True, slots=True)
+class Picks:
+    """Who picked which row (n,); see `Draft`."""
+
+    arms: tuple[str, str]
+    teams: NDArray[np.int8]
+    seed: str
+
+    def along(self, order: IntColumn, pinned: IntColumn) -> Draft:
+        """In this order; what a rule put first was picked by nobody."""
+        teams = self.teams.copy()
+        teams[pinned] = _NOBODY
+        return Draft(self.arms, teams[order], self.seed)
+
+
+_NOBODY = -1
+
+
 class Arrange:
     """The stage: decides which hits stand where."""
 
@@ -32,19 +86,14 @@ class Arrange:
 
         `explore_hits` at the head of each list, below the pins, stand in an order drawn by chance.
         """
+        self._rules, self._signer = Rules(mix), signer
         self._arm, self._explore_hits = arm, explore_hits
-        self._pins = {pin.query.casefold().strip(): pin.ids for pin in mix.pins}
-        self._diversity = mix.diversity
-        self._signer = signer
 
     def __call__(self, plan: Plan, replies: Sequence[Reply], candidates: Candidates, scores: Scores) -> Page:
         """Raises: StaleCursor or PageUnavailable where the page before was cut from another list."""
-        order, draft = self.ranked(plan, candidates, scores)
-        if self._diversity:
-            order = spread(order, candidates, self._diversity)
-        pinned = self._pinned_rows(plan.request.query, candidates.ids)
-        if len(pinned):
-            order = np.concatenate([pinned, order[~np.isin(order, pinned)]])
+        scored, draft = self.ranked(plan, candidates, scores)
+        steps = self._rules(plan.request.query, candidates, scored)
+        order, pinned = steps.final, steps.pinned
         seed = draft.seed if draft else self._seed(plan)
         explored = bool(self._explore_hits)
         propensities = shuffle(order, len(pinned), self._explore_hits, seed) if explored else None
@@ -77,38 +126,20 @@ class Arrange:
             return ""
         return plan.bookmark.seed if plan.bookmark else plan.request.query_id
 
-    def _pinned_rows(self, query: str, ids: Sequence[str]) -> IntColumn:
-        """Rows of the query's pins that a backend returned, in the pins' order."""
-        wanted = self._pins.get(query.casefold().strip(), ()) if self._pins else ()
-        places: Mapping[str, int] = {id_: row for row, id_ in enumerate(ids)} if wanted else {}
-        return np.array([places[id_] for id_ in dict.fromkeys(wanted) if id_ in places], np.intp)
-
-
-@dataclass(frozen=True, slots=True)
-class Picks:
-    """Who picked which row (n,); see `Draft`."""
-
-    arms: tuple[str, str]
-    teams: NDArray[np.int8]
-    seed: str
-
-    def along(self, order: IntColumn, pinned: IntColumn) -> Draft:
-        """In this order; what a rule put first was picked by nobody."""
-        teams = self.teams.copy()
-        teams[pinned] = _NOBODY
-        return Draft(self.arms, teams[order], self.seed)
-
-
-_NOBODY = -1
-
 
 def total_order(candidates: Candidates, scores: Scores) -> IntColumn:
-    """Row numbers, best first: non-finite scores sink, ties break by fused score, then by id.
+    """Row numbers, best first."""
+    return best_first(scores.values, candidates.prior)
+
+
+def best_first(scores: FloatColumn, prior: IntColumn) -> IntColumn:
+    """Row numbers (n,), best first: non-finite scores sink, ties break by fused score, then by id.
 
     The prior order breaks ties so, and the sort is stable.
     """
-    values = np.where(np.isfinite(scores.values), scores.values, -np.inf)
-    return candidates.prior[np.argsort(-values[candidates.prior], kind="stable")]
+    values = np.where(np.isfinite(scores), scores, -np.inf)
+    order: IntColumn = prior[np.argsort(-values[prior], kind="stable")]
+    return order
 
 
 def spread(order: IntColumn, candidates: Candidates, rule: DiversitySettings) -> IntColumn:

@@ -404,11 +404,19 @@ ATTRIBUTES = (
     Attribute("mixer.pinned", "int", "arrange", "Hits put first by a rule."),
     Attribute("mixer.feedback.events", "int", _FEEDBACK, "Events sent."),
     Attribute("mixer.feedback.duplicates", "int", _FEEDBACK, "Those of them that were taken before."),
+    Attribute("mixer.explain.hits", "int", _ROOT, "Hits explained."),
+    Attribute(
+        "mixer.explain.model", "string", _ROOT, "Model of the settings that they were explained by instead."
+    ),
+    Attribute("mixer.explain.scored", "int", _ROOT, "Of them, those with every feature's part in the score."),
+    Attribute("mixer.explain.elapsed_ms", "double", _ROOT, "Time in the thread that explains."),
+    Attribute("mixer.explain.lacking", "string", _ROOT, "Why some have no part of a feature's."),
 )
 
 SPANS = {
     "mixer.v1.MixerService/Search": "The root: one call of Search.",
     "mixer.v1.MixerService/Feedback": "One call of Feedback.",
+    "mixer.v1.MixerService/Explain": "The root: one call of Explain; a search that is asked anew is below it.",
     "backends.v1.BackendService/Retrieve": "A backend's own span, where it serves by gRPC.",
     "plan": "Whom to ask what, for how long.",
     "fan_out": "All backends at once.",

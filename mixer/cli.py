@@ -17,7 +17,17 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from backends import build
 from backends.index import IndexFault
-from mixer import arguments, cli_drift, cli_experiment, cli_models, settings, terminal
+from mixer import (
+    arguments,
+    cli_drift,
+    cli_experiment,
+    cli_explain,
+    cli_models,
+    cli_replay,
+    cli_vectors,
+    settings,
+    terminal,
+)
 from mixer.cli_inputs import (
     Asked,
     Config,
@@ -40,8 +50,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="A re-ranking mixer for search.\n\n"
     "The way: [bold]index[/] documents, [bold]check-config[/] a settings file, [bold]serve[/] it, "
-    "[bold]search[/] it, [bold]train[/] a model from judged queries, [bold]evaluate[/] it, "
-    "[bold]models[/] publishes it, promotes it through a gate, and rolls it back. "
+    "[bold]search[/] it, [bold]explain[/] an answer, [bold]train[/] a model from judged queries, [bold]evaluate[/] it, "
+    "[bold]models[/] publishes it, promotes it through a gate, and rolls it back; "
+    "[bold]replay[/] and [bold]diff[/] rank logged searches again. "
     "[bold]demo[/] does all of it on the documentation of Python's standard library.",
 )
 
@@ -107,13 +118,12 @@ def search(
         ),
     ] = None,
     context: Annotated[list[str] | None, typer.Option(help="Context, repeatable: age=31, plan=free")] = None,
-    explain: Annotated[
-        Path | None, typer.Option(help="Model folder: show what moved each hit, by its features.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the answer as JSON, with what the model saw.")
+    ] = False,
     timeout_s: Annotated[float, typer.Option(help="Deadline.")] = 2.0,
 ) -> None:
-    """Search a running Mixer, and show each hit's place in every backend and what moved it."""
+    """Search a running Mixer, and show each hit's place in every backend; `explain` tells why it stands there."""
     with MixerClient(target, timeout_s=timeout_s) as client:
         try:
             result = client.search(
@@ -122,7 +132,7 @@ def search(
                 page_size=size,
                 filters=[arguments.filter_from(text) for text in where or ()],
                 context=dict(arguments.pair_from(text) for text in context or ()),
-                features=explain is not None,
+                features=as_json,
             )
         except arguments.Unreadable as error:
             raise failure(str(error)) from error
@@ -131,11 +141,8 @@ def search(
     if as_json:
         console.print_json(json.dumps(terminal.plain(result)))
         return
-    try:
-        for part in terminal.ranking(query, result, explain):
-            console.print(part)
-    except (OSError, ValueError) as error:
-        raise failure(f"--explain: {error}") from error
+    for part in terminal.ranking(query, result):
+        console.print(part)
 
 
 @app.command()
@@ -310,6 +317,10 @@ def demo(
         raise failure(str(error)) from error
 
 
+app.command()(cli_explain.explain)
+app.command()(cli_replay.replay)
+app.command()(cli_replay.diff)
+app.command("golden-vectors")(cli_vectors.golden_vectors)
 app.command()(cli_drift.rules)
 
 

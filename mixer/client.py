@@ -6,6 +6,7 @@ with MixerClient("localhost:50051") as mixer:
         print(hit.rank, hit.id, hit.score)
     recent = mixer.search("csv", filters=[Filter("kind", Equals("function")), Filter("uses", Range(min=10))])
     mixer.feedback([Event(result.query_id, EventKind.CLICK, result.hits[0].id, position=1)])
+    why = mixer.explain(search="read a csv file into dicts", ids=["csv.reader"])
 """
 
 from __future__ import annotations
@@ -24,7 +25,16 @@ from opentelemetry import propagate
 from backends.base import Equals, Filter, Range, Terms
 from mixer.errors import Violation
 from mixer.events import Event, EventKind, EventOutcome
-from mixer.results import BackendReport, Hit, SearchResult, Source, result_from
+from mixer.results import (
+    BackendReport,
+    ExplainResult,
+    Hit,
+    Placement,
+    SearchResult,
+    Source,
+    explained_from,
+    result_from,
+)
 from protos.mixer.v1 import mixer_pb2 as pb
 from protos.mixer.v1 import mixer_pb2_grpc as rpc
 
@@ -35,10 +45,12 @@ __all__ = [
     "Event",
     "EventKind",
     "EventOutcome",
+    "ExplainResult",
     "Filter",
     "Hit",
     "MixerClient",
     "MixerError",
+    "Placement",
     "Range",
     "SearchResult",
     "Source",
@@ -131,6 +143,20 @@ def feedback_request(events: Iterable[Event]) -> pb.FeedbackRequest:
     return pb.FeedbackRequest(events=map(_event, events))
 
 
+def explain_request(
+    query_id: str = "",
+    *,
+    search: str = "",
+    hits: int = 0,
+    ids: Sequence[str] = (),
+    model: str = "",
+    **options: Any,
+) -> pb.ExplainRequest:
+    """The message for an explanation; see MixerClient.explain."""
+    asked = {"search": search_request(search, **options)} if search else {"query_id": query_id}
+    return pb.ExplainRequest(**asked, hits=hits, ids=ids, model=model)
+
+
 class MixerClient:
     """Calls Mixer and waits; safe to share between threads."""
 
@@ -162,6 +188,21 @@ class MixerClient:
         try:
             return _outcomes(
                 self._stub.Feedback(message, timeout=timeout_s or self._timeout_s, metadata=_trace())
+            )
+        except grpc.RpcError as error:
+            raise MixerError.of(error) from error
+
+    def explain(self, query_id: str = "", *, timeout_s: float | None = None, **options: Any) -> ExplainResult:
+        """Why the hits of an answer stand where they stand.
+
+        The answer is one that the server remembers, by its query id; or, with `search` and the options of `search`,
+        one that is asked anew. Options: hits (from the top of the page), ids (these documents instead, wherever they
+        stand), model (of the server's settings: how it would rank the same candidates). Raises: MixerError.
+        """
+        message = explain_request(query_id, **options)
+        try:
+            return explained_from(
+                self._stub.Explain(message, timeout=timeout_s or self._timeout_s, metadata=_trace())
             )
         except grpc.RpcError as error:
             raise MixerError.of(error) from error
@@ -207,6 +248,18 @@ class AsyncMixerClient:
         try:
             return _outcomes(
                 await self._stub.Feedback(message, timeout=timeout_s or self._timeout_s, metadata=_trace())
+            )
+        except grpc.RpcError as error:
+            raise MixerError.of(error) from error
+
+    async def explain(
+        self, query_id: str = "", *, timeout_s: float | None = None, **options: Any
+    ) -> ExplainResult:
+        """Why the hits of an answer stand where they stand; options and errors as in MixerClient.explain."""
+        message = explain_request(query_id, **options)
+        try:
+            return explained_from(
+                await self._stub.Explain(message, timeout=timeout_s or self._timeout_s, metadata=_trace())
             )
         except grpc.RpcError as error:
             raise MixerError.of(error) from error

@@ -16,6 +16,7 @@ import numpy as np
 
 from mixer.arrange import total_order
 from mixer.catalogue import latency_bucket
+from mixer.explain import Explanation
 from mixer.values import (
     Answer,
     Candidates,
@@ -85,6 +86,22 @@ def of_answer(answer: Answer, elapsed_s: float, added_s: float) -> Attributes:
         "mixer.degraded": bool(reasons),
         **({"mixer.degraded_reasons": reasons} if reasons else {}),
         **of_scores(answer.scores),
+    }
+
+
+def of_explanation(explanation: Explanation, asked: str) -> Attributes:
+    """What the root span and the log line say of an answer that was explained, by the model `asked` for if any."""
+    lacking, answer = explanation.contributions.lacking, explanation.answer
+    return {
+        "mixer.mix": answer.plan.request.mix,
+        "mixer.query_id": answer.plan.request.query_id,
+        **({"mixer.arm": answer.arm} if answer.arm else {}),
+        **of_scores(answer.scores),
+        **({"mixer.explain.model": asked} if asked else {}),
+        "mixer.explain.hits": len(explanation.rows),
+        "mixer.explain.scored": len(explanation.contributions.values),
+        "mixer.explain.elapsed_ms": explanation.elapsed_s * 1000,
+        **({"mixer.explain.lacking": lacking} if lacking else {}),
     }
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from backends.base import FloatColumn
 from mixer import sources
@@ -47,6 +48,10 @@ class Ensemble:
         """The weighted sum (n,) of the members' raw scores of rows (n, f). Raises: ScoringFailed."""
         return self.sum(self.each(matrix))
 
+    def contributions(self, matrix: FloatColumn) -> FloatColumn:
+        """What each feature adds to a row's score, and the bias last (n, f + 1): members' parts by their weights."""
+        return self.sum({member.name: member.model.contributions(matrix) for member in self.members})
+
     def each(self, matrix: FloatColumn) -> dict[str, FloatColumn]:
         """Every member's raw scores (n,), unweighted. Raises: ScoringFailed where any of them fails."""
         return {member.name: member.model.score(matrix) for member in self.members}
@@ -84,6 +89,14 @@ def load(
     if not isinstance(declared, EnsembleModelSettings):
         return sources.load(declared, features)
     return Ensemble(name, [_member(member, models, features) for member in declared.members])
+
+
+def folders(name: str, models: Mapping[str, ModelSettings]) -> list[Path]:
+    """The folders of this model, or of its members, as they are now. Raises: ModelRefused."""
+    declared = models[name]
+    if not isinstance(declared, EnsembleModelSettings):
+        return [sources.folder_of(declared)]
+    return [folder for member in declared.members for folder in folders(member.model, models)]
 
 
 def _member(

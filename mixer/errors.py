@@ -4,6 +4,9 @@ RequestError
  +- ClientError              the caller can mend it
  |   +- InvalidRequest        INVALID_ARGUMENT      a field is wrong; names each field and the mend
  |   +- UnknownMix            NOT_FOUND
+ |   +- UnknownAnswer         NOT_FOUND             no answer of that query id is remembered
+ |   +- UnknownModel          NOT_FOUND
+ |   +- UnfitModel            FAILED_PRECONDITION   the model cannot rank what this mix serves
  |   +- StaleCursor           FAILED_PRECONDITION   the ranked list the cursor was cut from no longer exists
  |   +- NoFeedback            UNIMPLEMENTED         this server takes no feedback
  +- ServerError              the caller may try again later
@@ -61,6 +64,24 @@ class UnknownMix(ClientError):
     """The request names a mix that is not configured."""
 
     status = grpc.StatusCode.NOT_FOUND
+
+
+class UnknownAnswer(ClientError):
+    """No answer of that query id is remembered."""
+
+    status = grpc.StatusCode.NOT_FOUND
+
+
+class UnknownModel(ClientError):
+    """The request names a model that is not configured."""
+
+    status = grpc.StatusCode.NOT_FOUND
+
+
+class UnfitModel(ClientError):
+    """The model that the request names cannot rank what this mix serves, or failed a check."""
+
+    status = grpc.StatusCode.FAILED_PRECONDITION
 
 
 class StaleCursor(ClientError):

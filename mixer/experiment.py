@@ -158,6 +158,13 @@ class Experiment:
         current().facts["mixer.arm"] = arm.name
         return await arm.search(request)
 
+    async def rehearse(self, request: Request) -> Answer:
+        """Answer by the same arm as `search`, without a count of it: nothing is judged by it."""
+        key = self._key(request)
+        if not key:
+            return replace(await self.arms[CONTROL].lane.search(request), arm="")
+        return await self.arms[self._routed(request, key)[0]].lane.search(request)
+
     def saw(self, query_id: str, id_: str, clicked: bool) -> None:
         """A hit of an answer was seen or clicked. A canary's clicks are held against the control's; in a drafted list
         they are for who picked the hit."""
@@ -192,13 +199,18 @@ class Experiment:
 
     def _number(self, request: Request, key: str) -> int:
         """The arm: of the page before, or as drawn; the control for one that is not to be asked."""
+        arm, drawn = self._routed(request, key)
+        if drawn is not None:
+            self._keys.add(drawn, arm)
+        return arm
+
+    def _routed(self, request: Request, key: str) -> tuple[int, int | None]:
+        """The arm, and the key's own number where it was drawn."""
         before = self._of_cursor(request.cursor) if request.cursor else None
         if before is not None:
-            return self._routes[before]
+            return self._routes[before], None
         place, number = draw(self._declared.salt, key)
-        arm = self._routes[self._split.arm(place)]
-        self._keys.add(number, arm)
-        return arm
+        return self._routes[self._split.arm(place)], number
 
     def _of_cursor(self, cursor: str) -> int | None:
         """The arm that the list of the page before was ranked in. What is wrong with a cursor, the plan says."""

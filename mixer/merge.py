@@ -73,9 +73,26 @@ class Merge:
 
     def _fuse(self, ranks: NDArray[np.int32], normalized: FloatColumn) -> FloatColumn:
         """Sum over the vote groups of the strongest vote in each (n,)."""
+        return add_votes(self._votes(ranks, normalized), self._weights, self._groups)
+
+    def _votes(self, ranks: NDArray[np.int32], normalized: FloatColumn) -> FloatColumn:
+        """What each backend says of each row (b, n), unweighted."""
         rule = self._fusion
-        votes = by_rank(ranks, rule.k) if isinstance(rule, RrfSettings) else np.nan_to_num(normalized)
-        return add_votes(votes, self._weights, self._groups)
+        votes: FloatColumn = (
+            by_rank(ranks, rule.k) if isinstance(rule, RrfSettings) else np.nan_to_num(normalized)
+        )
+        return votes
+
+    def counted_votes(self, candidates: Candidates) -> FloatColumn:
+        """What each backend's vote adds to the fused scores (b, n): 0 where another of its group is stronger."""
+        votes: FloatColumn = self._votes(candidates.ranks, candidates.normalized) * self._weights[:, None]
+        counted: FloatColumn = np.zeros_like(votes)
+        columns = np.arange(votes.shape[1])
+        for number in range(self._groups.max() + 1):
+            group = np.flatnonzero(self._groups == number)
+            strongest = group[votes[group].argmax(axis=0)]
+            counted[strongest, columns] = votes[strongest, columns]
+        return counted
 
 
 @lru_cache(256)

@@ -72,6 +72,18 @@ class LightGbmModel:
         except (lightgbm.basic.LightGBMError, ValueError) as error:
             raise ScoringFailed from error
 
+    def contributions(self, matrix: FloatColumn) -> FloatColumn:
+        """What each feature adds to a row's raw score, and the bias last (n, f + 1); each row adds up to its score.
+
+        By TreeSHAP, as LightGBM computes it: Lundberg, Erion and Lee, "Consistent individualized feature attribution
+        for tree ensembles", 2018. Milliseconds a row.
+        """
+        if not len(matrix):
+            return np.empty((0, matrix.shape[1] + 1))
+        predicted = self._booster.predict(matrix, pred_contrib=True, num_threads=1)
+        shares: FloatColumn = np.asarray(predicted, np.float64)
+        return shares
+
 
 def scorer_name(forest: Forest | Why) -> str:
     """Who scores: `forest`, or `lightgbm:` and why."""

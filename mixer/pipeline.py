@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from mixer.values import Answer, Candidates, Features, Page, Plan, Reply, Request, Scores
+from mixer.values import Answer, Candidates, Explainable, Features, Page, Plan, Reply, Request, Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,8 @@ class Pipeline:
     arrange: Callable[[Plan, Sequence[Reply], Candidates, Scores], Page]
     arm: str = ""
     """The arm of an experiment that this one answers for."""
+    model: Explainable | None = None
+    """What `rank` ranks by, where it can be explained."""
 
     async def search(self, request: Request) -> Answer:
         """Answer one request. Raises: RequestError."""
@@ -29,4 +31,4 @@ class Pipeline:
         features = self.make_features(plan, candidates)
         scores = self.rank(candidates, features)
         page = self.arrange(plan, replies, candidates, scores)
-        return Answer(plan, replies, candidates, features, scores, page, self.arm)
+        return Answer(plan, replies, candidates, features, scores, page, self.arm, self.model)

@@ -1,13 +1,13 @@
-"""Which registry and which model a person means, from options and settings."""
+"""Which registry, which model and which version a person means, from options and settings."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from mixer import settings
+from mixer import pull, settings
 from mixer.proof import RegistryError
-from mixer.registry import Registry
+from mixer.registry import Pointer, Registry, now
 from mixer.schema import Feature
 from mixer.settings import RegistryModelSettings, Settings
 
@@ -53,6 +53,30 @@ def somewhere(registry: str, config: Path | None, mix: str) -> Place:
     if isinstance(declared, RegistryModelSettings):
         return Place(Registry(registry or declared.registry), declared.name, rules.features)
     return Place(Registry(given(registry)), "", rules.features)
+
+
+def folder_of(text: str, registry: str, name: str) -> Path:
+    """The model folder meant: a folder as it is, or a version of a registry, or its `current` one, brought here.
+
+    Raises: RegistryError; OSError.
+    """
+    if (folder := Path(text)).is_dir():
+        return folder
+    if not registry:
+        raise RegistryError(
+            f"{text} is not a folder; for a version of a registry, name that with --registry or MIXER_REGISTRY"
+        )
+    place = place_of(registry, name, None, "")
+    return pull.pull(place.registry, place.name, _pointer(place, text))
+
+
+def _pointer(place: Place, text: str) -> Pointer:
+    if text != "current":
+        held = place.registry.manifest(place.name, place.version(text))
+        return Pointer(version=held.version, sha256=held.model_sha256, changed_at=now())
+    if current := place.registry.current(place.name):
+        return current
+    raise RegistryError(f"{place.name} has no current version in {place.registry.url}: name one")
 
 
 def given(registry: str) -> str:

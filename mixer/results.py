@@ -74,10 +74,58 @@ class SearchResult:
     """Of the mix's experiment; empty where the request was in none."""
 
 
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a hit stood after each step, from 1, and what each backend adds to its fused score."""
+
+    fused_rank: int
+    scored_rank: int
+    spread_rank: int
+    """After the rule for diversity; 0 where that is not known."""
+    rank: int
+    """Where it stands, or would stand by the model that was asked for."""
+    served_rank: int
+    """Where it stood when it was served."""
+    votes: tuple[float, ...]
+    """One a backend of the answer; none where they are not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainResult:
+    """Hits of an answer, and why they stand where they stand."""
+
+    answer: SearchResult
+    """The explained hits alone, with their features."""
+    placements: tuple[Placement, ...]
+    bias: float
+    """The model's mean score."""
+    contributions: FloatColumn
+    """(m, features): what each feature adds to the score of the first m hits; a row and the bias add up to it."""
+    lacking: str
+    """Why m is not all of them."""
+    served_by: ModelRef | None
+    """The model that ranked what was served, where one did; another than the answer's where that was asked for."""
+
+
+def explained_from(message: pb.ExplainResponse) -> ExplainResult:
+    """The values of an explanation's message."""
+    answer, parts = result_from(message.answer), message.contributions
+    return ExplainResult(
+        answer=answer,
+        placements=tuple(
+            Placement(p.fused_rank, p.scored_rank, p.spread_rank, p.rank, p.served_rank, tuple(p.votes))
+            for p in message.placements
+        ),
+        bias=parts.bias,
+        contributions=np.array(parts.values, np.float64).reshape(-1, max(len(answer.feature_names), 1)),
+        lacking=parts.lacking,
+        served_by=_ref(message.served_by) if message.HasField("served_by") else None,
+    )
+
+
 def result_from(message: pb.SearchResponse) -> SearchResult:
     """The values of an answer's message."""
     execution, names = message.execution, tuple(message.features.names)
-    model = execution.model
     return SearchResult(
         hits=tuple(map(_hit, message.hits)),
         query_id=message.query_id,
@@ -87,7 +135,7 @@ def result_from(message: pb.SearchResponse) -> SearchResult:
         next_cursor=message.next_cursor,
         elapsed_ms=execution.elapsed_ms,
         ranker=_word(pb.Ranker.Name(execution.ranker), "RANKER_"),
-        model=ModelRef(model.name, model.version, model.sha256) if execution.HasField("model") else None,
+        model=_ref(execution.model) if execution.HasField("model") else None,
         degraded=execution.degraded,
         degraded_reasons=tuple(execution.degraded_reasons),
         backends=tuple(map(_report, execution.backends)),
@@ -98,6 +146,10 @@ def result_from(message: pb.SearchResponse) -> SearchResult:
         ),
         arm=message.arm,
     )
+
+
+def _ref(model: pb.Model) -> ModelRef:
+    return ModelRef(model.name, model.version, model.sha256)
 
 
 def _hit(hit: pb.Hit) -> Hit:

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 import grpc
 
 from backends.base import Backend
-from mixer import catalogue, telemetry, wire, wire_events
+from mixer import catalogue, describe, telemetry, wire, wire_events, wire_explain
 from mixer.app import App, build
-from mixer.errors import NoFeedback, UnknownMix
+from mixer.errors import NoFeedback, UnknownMix, UnknownModel
 from mixer.events import EventOutcome
+from mixer.explain import Answered
+from mixer.explainer import Explainer, timed
 from mixer.metrics import Metrics
 from mixer.record import current
 from mixer.serving import Listening, Server, State, stop_signal
@@ -38,10 +40,15 @@ class MixerService(rpc.MixerServiceServicer):
     """mixer.v1.MixerService over the mixes of one app."""
 
     def __init__(
-        self, settings: Settings, mixes: Mapping[str, Mix], feedback: Feedback | None = None
+        self,
+        settings: Settings,
+        mixes: Mapping[str, Mix],
+        explainer: Explainer,
+        feedback: Feedback | None = None,
     ) -> None:
         """Answers for these mixes; without `feedback` it takes none."""
         self._settings, self._mixes, self._feedback = settings, mixes, feedback
+        self._explainer = explainer
 
     async def Search(  # noqa: N802
         self, message: pb.SearchRequest, context: grpc.aio.ServicerContext
@@ -52,8 +59,7 @@ class MixerService(rpc.MixerServiceServicer):
         mix = self._mix(name)
         record = current()
         record.facts["mixer.mix"] = name
-        remaining_s = context.time_remaining()
-        left_s = self._settings.server.default_deadline_s if remaining_s is None else remaining_s
+        left_s = self._left_s(context)
         request = wire.request_from(message, name, mix.settings, self._settings.limits, left_s)
         answer = await mix.search(request)
         if self._feedback:
@@ -74,12 +80,47 @@ class MixerService(rpc.MixerServiceServicer):
         )
         return wire_events.response_from(outcomes)
 
+    async def Explain(  # noqa: N802
+        self, message: pb.ExplainRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ExplainResponse:
+        """Raises: RequestError, which an interceptor answers."""
+        which = wire_explain.which_from(message, self._explainer.settings.hits)
+        if which.model and which.model not in self._settings.models:
+            raise UnknownModel(f"model: no model has that name; {_hint(which.model, self._settings.models)}")
+        answered, explanation = await self._explainer.explain(
+            lambda: self._answered(message, self._left_s(context)),
+            which,
+            lambda answer: self._mix(answer.plan.request.mix).lens,
+            lambda: self._left_s(context),
+        )
+        current().facts.update(describe.of_explanation(explanation, which.model))
+        shown = self._mix(explanation.answer.plan.request.mix).settings.fields
+        return wire_explain.response_from(explanation, answered, shown)
+
+    async def _answered(self, message: pb.ExplainRequest, left_s: float) -> Answered:
+        """The answer to explain: a remembered one, or that of a search asked anew."""
+        if not message.HasField("search"):
+            return self._explainer.answered(message.query_id)
+        name = message.search.mix or self._settings.server.default_mix
+        mix = self._mix(name)
+        current().facts["mixer.mix"] = name
+        request = wire_explain.request_from(message, name, mix.settings, self._settings.limits, left_s)
+        return await timed(mix.rehearse, request)
+
+    def _left_s(self, context: grpc.aio.ServicerContext) -> float:
+        """What is left of the caller's deadline, or of our own where there is none."""
+        remaining_s = context.time_remaining()
+        return self._settings.server.default_deadline_s if remaining_s is None else float(remaining_s)
+
     def _mix(self, name: str) -> Mix:
         if name in self._mixes:
             return self._mixes[name]
-        close = get_close_matches(name[:100], self._mixes, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(self._mixes)}"
-        raise UnknownMix(f"mix: no mix has that name; {hint}")
+        raise UnknownMix(f"mix: no mix has that name; {_hint(name, self._mixes)}")
+
+
+def _hint(name: str, known: Mapping[str, object]) -> str:
+    close = get_close_matches(name[:100], known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known) or 'none'}"
 
 
 def _untold(state: State) -> None:
@@ -100,7 +141,9 @@ async def running(
     """
     app = await build(settings, metrics=metrics, backends=backends)
     server = Server(_listening(settings, shares_port), app.metrics, [SERVICE])
-    rpc.add_MixerServiceServicer_to_server(MixerService(settings, app.mixes, app.feedback), server.grpc)
+    rpc.add_MixerServiceServicer_to_server(
+        MixerService(settings, app.mixes, app.explainer, app.feedback), server.grpc
+    )
     ready = app.metrics.gauge(catalogue.WORKERS)
     try:
         await server.start()

@@ -416,6 +416,18 @@ class FeedbackSettings(Frozen):
     """A file is done at so many rows, or so long after its first."""
 
 
+class ExplainSettings(Frozen):
+    """What `Explain` may take: it works on one answer at a time, beside the event loop."""
+
+    recent: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """Answers that are remembered whole, in each process, so that they can be explained by their query id: by anybody
+    who knows that."""
+    hits: Annotated[int, Field(ge=1, le=1000)] = 20
+    """At most so many in one call."""
+    timeout_s: PositiveFloat = 2.0
+    """For the model's part; hits that are not reached within it go without."""
+
+
 class Settings(Frozen):
     """The whole file."""
 
@@ -428,6 +440,7 @@ class Settings(Frozen):
     feature_log: FeatureLogSettings | None = None
     feedback: FeedbackSettings | None = None
     """None takes no feedback."""
+    explain: ExplainSettings = ExplainSettings()
 
     def mix_called(self, name: str) -> str:
         """The name of a mix, the default one's for an empty one. Raises: ValueError where there is no such mix."""

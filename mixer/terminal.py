@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,25 +11,26 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from backends.base import FloatColumn
 from mixer.catalogue import ATTRIBUTES, METRICS, SPANS
-from mixer.client import Hit, SearchResult
-from mixer.manifest import MODEL, sha256_of
+from mixer.client import ExplainResult, Hit, SearchResult
 
 _MOVERS = 3
+_WORTH_TELLING = 0.005
+"""Of a score: what rounds to nothing is left out."""
 _COLORS = {"ok": "green", "timeout": "yellow", "error": "red", "refused": "magenta"}
 
 
-def ranking(query: str, result: SearchResult, model: Path | None = None) -> Iterator[RenderableType]:
-    """The hits as a table, then how they came about; with a model folder, what moved each hit."""
+def ranking(query: str, result: SearchResult, moved: Sequence[str] = ()) -> Iterator[RenderableType]:
+    """The hits as a table, then how they came about; `moved` says what moved each of the first hits."""
     names = [report.backend for report in result.backends]
-    moved = movers(result, model) if model and result.ranker == "model" else None
     table = Table(title=Text(query, "bold"), title_justify="left", expand=False)
     for heading in ("rank", "document", *names, "fused", "score"):
         table.add_column(heading, justify="left" if heading == "document" else "right")
     if moved:
         table.add_column("what moved it")
     for place, hit in enumerate(result.hits):
-        table.add_row(*_row(hit, names), *([moved[place]] if moved else []))
+        table.add_row(*_row(hit, names), *moved[place : place + 1])
     yield table
     yield _outcomes(result)
 
@@ -61,12 +61,15 @@ def _outcomes(result: SearchResult) -> Text:
     line = Text()
     for report in result.backends:
         line.append(f"{report.backend} {report.outcome}", _COLORS.get(report.outcome, ""))
-        line.append(f" {report.hits} hits {report.elapsed_ms:.1f} ms", "dim")
+        line.append(f" {report.hits} hits{_took(report.elapsed_ms, ' ')}", "dim")
         line.append(f" ({report.detail})  " if report.detail else "  ", "dim")
     model = f"{result.model.name} {result.model.version}" if result.model else "no model"
-    line.append(
-        f"\n{result.candidates} candidates, ranked by {result.ranker} ({model}), {result.elapsed_ms:.1f} ms"
-    )
+    took = _took(result.elapsed_ms, ", ")
+    line.append(f"\n{result.candidates} candidates, ranked by {result.ranker} ({model}){took}")
+    if result.arm:
+        line.append(f", arm {result.arm}")
+    if result.query_id:
+        line.append(f", query id {result.query_id}", "dim")
     if result.trace_id:
         line.append(f", trace {result.trace_id}", "dim")
     if result.degraded:
@@ -74,37 +77,42 @@ def _outcomes(result: SearchResult) -> Text:
     return line
 
 
-def movers(result: SearchResult, model: Path) -> list[str]:
-    """For each hit, the features that moved its score most against the average hit of this page.
-
-    By TreeSHAP: Lundberg, Erion and Lee, "Consistent individualized feature attribution for tree ensembles", 2018.
-    Raises: OSError where the folder holds no model; ValueError where another model ranked.
-    """
-    # Also keeps a broken file from LightGBM, which would die of it.
-    if result.model is None or sha256_of(model / MODEL) != result.model.sha256:
-        raise ValueError(f"{model} is not the model that ranked this answer")
-    if not result.hits:
-        return []
-    import lightgbm
-
-    booster = lightgbm.Booster(model_file=str(model / MODEL))
-    shares = np.asarray(booster.predict(result.features, pred_contrib=True, num_threads=1))[:, :-1]
-    shares = shares - shares.mean(axis=0)
-    return [_told(row, result.feature_names) for row in shares]
+def _took(elapsed_ms: float, before: str) -> str:
+    """A time, where it is known."""
+    return f"{before}{elapsed_ms:.1f} ms" if np.isfinite(elapsed_ms) else ""
 
 
-def _told(row: Any, names: Sequence[str]) -> str:
-    strongest = np.argsort(-np.abs(row))[:_MOVERS].tolist()
-    return ", ".join(f"{names[place]} {row[place]:+.2f}" for place in strongest if abs(row[place]) >= 0.005)
+def movers(told: ExplainResult) -> list[str]:
+    """For each hit, the features that moved its score most against the average of these hits, where it is not alone."""
+    shares = told.contributions
+    if len(shares) > 1:
+        shares = shares - shares.mean(axis=0)
+    return [_told(row, told.answer.feature_names) for row in shares]
 
 
-def plain(result: SearchResult) -> dict[str, Any]:
+def _told(row: FloatColumn, names: Sequence[str]) -> str:
+    return ", ".join(f"{names[place]} {row[place]:+.2f}" for place in strongest(row)[:_MOVERS])
+
+
+def strongest(row: FloatColumn) -> list[int]:
+    """Features (f,) that add or take something worth telling, the strongest first."""
+    order: list[int] = np.argsort(-np.abs(row), kind="stable").tolist()
+    return [place for place in order if abs(row[place]) >= _WORTH_TELLING]
+
+
+def plain(result: SearchResult | ExplainResult) -> dict[str, Any]:
     """The result in JSON's types."""
-    told = asdict(result)
-    told["features"] = [
-        [None if value != value else value for value in row] for row in result.features.tolist()
-    ]
+    told: dict[str, Any] = _plain(asdict(result))
     return told
+
+
+def _plain(value: Any) -> Any:
+    """Columns as lists; what is no number, as null."""
+    if isinstance(value, dict):
+        return {key: _plain(held) for key, held in value.items()}
+    if isinstance(value, np.ndarray | list | tuple):
+        return [_plain(held) for held in (value.tolist() if isinstance(value, np.ndarray) else value)]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def catalogue_markdown() -> str:

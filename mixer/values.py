@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,6 +157,20 @@ class ModelRef:
     sha256: str
 
 
+class Explainable(Protocol):
+    """A model that can tell its scores apart by feature."""
+
+    ref: ModelRef
+
+    def score(self, matrix: FloatColumn) -> FloatColumn:
+        """Raw scores (n,) of rows (n, f)."""
+        ...
+
+    def contributions(self, matrix: FloatColumn) -> FloatColumn:
+        """What each feature adds to a row's raw score, and the bias last (n, f + 1)."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Scores:
     """What the order is by: float64 (n,), higher is better; and who made it."""
@@ -230,6 +245,8 @@ class Answer:
     page: Page
     arm: str = ""
     """Of the mix's experiment; empty where the request is in none."""
+    model: Explainable | None = None
+    """What was to rank it, for whoever explains it: another may be at work by then."""
 
     @property
     def degraded_reasons(self) -> tuple[str, ...]:

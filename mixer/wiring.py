@@ -11,11 +11,13 @@ from backends.base import Backend
 from mixer import catalogue
 from mixer.arrange import Arrange
 from mixer.budget import Budget
+from mixer.choice import Choice
 from mixer.cursor import CursorSigner
 from mixer.describe import OfRank, Redactor, describers
 from mixer.draft import ArrangeDraft, RankBoth, Rival
 from mixer.ensemble import Ensemble, RankByEnsemble
 from mixer.experiment import Experiment
+from mixer.explain import Explain
 from mixer.fanout import FanOut, ask
 from mixer.features import MakeFeatures
 from mixer.follow import Follow, Watch
@@ -41,6 +43,9 @@ class Mix:
 
     settings: MixSettings
     search: Callable[[Request], Awaitable[Answer]]
+    rehearse: Callable[[Request], Awaitable[Answer]]
+    """A search that is neither logged as served, nor remembered, nor counted of an arm."""
+    lens: Explain
     lane: Lane
     watches: tuple[Watch, ...] = ()
     """What runs beside its searches."""
@@ -97,22 +102,30 @@ class Wiring:
 
     async def _whole(self) -> Mix:
         lane, watches = await self._lane(self._rules.model)
-        return Mix(self._rules, self._observer.search(lane.search), lane, watches)
+        search = self._observer.search(lane.search)
+        return Mix(self._rules, search, search, self._lens({self._rules.model: lane}), lane, watches)
 
     async def _split(self, declared: ExperimentSettings) -> Mix:
         """The mix with a lane for every arm; whether it is ready, the control's says."""
         lanes: dict[str, Lane] = {}
+        keys: dict[str, str] = {}
         watches: list[Watch] = []
         for arm in declared.arms:
             rival = _rival(declared, lanes) if arm.interleave else None
-            key = self._rules.model if arm.model is None else arm.model
-            lanes[arm.name], followed = await self._lane(key, arm.name, rival)
+            keys[arm.name] = self._rules.model if arm.model is None else arm.model
+            lanes[arm.name], followed = await self._lane(keys[arm.name], arm.name, rival)
             watches += followed
         shared = self._shared
         experiment = Experiment(self._name, declared, lanes, shared.signer, shared.metrics)
-        search = self._observer.search(experiment.search)
+        search, rehearse = map(self._observer.search, (experiment.search, experiment.rehearse))
+        lens = self._lens({keys[name]: lane for name, lane in lanes.items()})
         control = lanes[declared.arms[0].name]
-        return Mix(self._rules, search, control, (*watches, experiment.watch), experiment)
+        return Mix(self._rules, search, rehearse, lens, control, (*watches, experiment.watch), experiment)
+
+    def _lens(self, lanes: Mapping[str, Lane]) -> Explain:
+        """What explains its answers; lanes by the names of their models."""
+        choice = Choice(self._shared.settings.models, self._rules.features, lanes)
+        return Explain(self._rules, choice.called)
 
     async def _lane(
         self, key: str, arm: str = "", rival: Rival | None = None
@@ -150,8 +163,9 @@ class Wiring:
         own, stage = self._ranker(loaded, arm), self._observer.stage
         described = OfRank(self._shared.settings.telemetry.top_k, self._weighty(loaded))
         rank = stage("rank", RankBoth(own, rival) if rival else own, described)
+        model = None if isinstance(loaded, ModelRefused) else loaded
         pipeline = replace(
-            self._stages, rank=rank, arrange=stage("arrange", self._arrange(arm, rival)), arm=arm
+            self._stages, rank=rank, arrange=stage("arrange", self._arrange(arm, rival)), arm=arm, model=model
         )
         ready = not isinstance(loaded, ModelRefused) or self._rules.without_model == "serve_fused"
         return Deployed(pipeline.search, loaded, "" if ready else str(loaded), own)

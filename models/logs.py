@@ -147,6 +147,7 @@ class Served:
     fallback_reason: str
     degraded: bool
     backends: tuple[str, ...]
+    backend_outcomes: tuple[str, ...]
     feature_names: tuple[str, ...]
     ids: tuple[str, ...]
     scores: FloatColumn
@@ -194,7 +195,7 @@ _ARRAYS = (
 def _served(row: dict[str, Any], lists: Mapping[str, pa.Array]) -> Served:
     n, b = len(row["ids"]), len(row["backends"])
     model = ModelRef(row["model_name"], row["model_version"], row["model_sha256"])
-    tuples: dict[str, Any] = {name: tuple(row[name]) for name in ("backends", "feature_names", "ids")}
+    tuples: dict[str, Any] = {name: tuple(row[name]) for name in _TUPLES}
     return Served(
         **{name: row[name] for name in _AS_THEY_ARE},
         **tuples,
@@ -209,6 +210,7 @@ def _served(row: dict[str, Any], lists: Mapping[str, pa.Array]) -> Served:
     )
 
 
+_TUPLES = ("backends", "backend_outcomes", "feature_names", "ids")
 _AS_THEY_ARE = (
     "query_id",
     "trace_id",

@@ -119,6 +119,7 @@ def test_protocol_buffers_stay_at_the_edge() -> None:
     edges = (
         "wire",
         "wire_events",
+        "wire_explain",
         "client",
         "results",
         "server",

@@ -141,9 +141,10 @@ def served(stage: Stage) -> Iterator[Collector]:
 def ask(query: str, target: str, collector: Collector, console: Console) -> None:
     """Ask one question; show the ranking, and the trace of the call."""
     with MixerClient(target, timeout_s=5.0) as client:
-        result = client.search(query, features=True)
+        result = client.search(query)
+        moved = terminal.movers(client.explain(result.query_id))
     console.print()
-    for part in terminal.ranking(query, result, MODEL):
+    for part in terminal.ranking(query, result, moved):
         console.print(part)
     if result.trace_id:
         console.print(tree(collector.trace(result.trace_id, _ROOT, _SPANS)))
@@ -156,6 +157,7 @@ def _hints(stage: Stage) -> str:
         f"\nMixer serves on 127.0.0.1:{port}, its metrics on http://127.0.0.1:{stage.ports['admin']}/metrics.\n"
         f"In another shell:\n"
         f'  .venv/bin/mixer search "parse an iso date"{target}\n'
+        f'  .venv/bin/mixer explain --search "parse an iso date"{target}\n'
         f'  grpcurl -plaintext -d \'{{"query": "parse an iso date"}}\' localhost:{port} {_ROOT}\n'
         f"Settings, indexes and logs are in {stage.folder}. Ctrl-C stops everything."
     )

@@ -237,29 +237,36 @@ INFRASTRUCTURE = (
         "One answer can be taken apart",
         "A search tells each backend's part, every feature and what moved each hit; its trace tells the same.",
         tests=(
-            "mixer/test_cli.py::test_search_explains",
-            "mixer/test_terminal.py::test_movers_add_up",
+            "models/test_replay.py::test_the_logged_model_gives_the_same_bits",
+            "models/test_explained.py::test_the_log_says_what_the_server_says",
             "mixer/test_server.py::test_features_on_demand",
             "mixer/test_telemetry.py::test_rank_span_tells_the_ranking",
         ),
-        commands=("mixer search --explain",),
+        commands=("mixer explain", "mixer replay", "mixer diff"),
     ),
     Row(
         "A model is tried on a few before it serves all",
-        "A version is loaded in a process of its own first, and must score its golden queries to the last bit.",
-        lacking="No share of the traffic is given to a new version: what is current serves all.",
+        "Shadows score beside what serves; a canary gets a share of the people, is held against the control by errors, "
+        "fallbacks, latency, scores and clicks, and takes itself back; two models' lists can be drafted in turns.",
+        tests=(
+            "mixer/test_experiment.py::test_a_canary_past_a_bound_is_taken_back",
+            "mixer/test_experiment.py::test_a_sound_canary_stays",
+            "mixer/test_shadow.py::test_answers_are_the_same_bytes_with_shadows_and_without",
+        ),
+        commands=("mixer experiment check",),
+        watched=("mixer_canary_rollbacks_total", "mixer_shadow_overlap_ratio"),
     ),
     Row(
         "A model can be taken back",
-        "One command makes the version before current again.",
+        "One command makes the version before current again; servers follow under load without a failed call.",
         tests=(
             "mixer/test_registry.py::test_rollback_walks_back",
             "mixer/test_cli_models.py::test_promote_and_roll_back",
-            "mixer/test_sources.py::test_what_is_current_ranks",
+            "mixer/test_rollout.py::test_swaps_under_load",
+            "mixer/test_rollout.py::test_the_model_before_comes_back_from_memory",
         ),
         commands=("mixer models rollback",),
-        lacking="Servers load at their start what is current: taking back needs a restart, and no test does it under "
-        "load.",
+        watched=("mixer_model_swaps_total",),
     ),
 )
 

@@ -46,6 +46,7 @@ EXPERIMENT = {
 }
 BOUNDS = {"errors", "fallbacks", "latency", "scores", "clicks"}
 SHADOWED = {"mix": "joined", "shadow": "m", "slice": "all", "value": "all"}
+EXPLAIN = "mixer.v1.MixerService/Explain"
 STAGES = {"plan", "fan_out", "merge", "make_features", "rank", "arrange"}
 
 
@@ -141,6 +142,23 @@ async def harm_feedback(mixer: mixers.Mixer, name: str) -> None:
             await mixer.client.feedback(sent)
 
 
+async def harm_explanations(mixer: mixers.Mixer, name: str) -> None:
+    """Explanations of what the model and the fusion ranked, and of what is not there."""
+    wishes: list[dict[str, Any]] = [
+        {"search": "csv file"},
+        {"search": f"csv {name}", "mix": "fused", "ids": ["3"]},
+        {"search": "csv file", "mix": name},
+        {"search": "csv file", "ids": [name]},
+        {"search": "csv file", "model": "m"},
+        {"search": "csv file", "model": "gone"},
+        {"search": "csv file", "model": name},
+        {"query_id": name},
+    ]
+    for wish in wishes:
+        with contextlib.suppress(MixerError):
+            await mixer.client.explain(**wish)
+
+
 async def harm_methods(mixer: mixers.Mixer, name: str) -> None:
     async with grpc.aio.insecure_channel(mixer.target) as channel:
         for method in (f"{name}/{name}", f"mixer.v1.MixerService/{name}", ROOT):
@@ -178,6 +196,7 @@ async def session(
         for name in ("zqmallory", "zqtrudy"):
             await harm(mixer, odd, name)
             await harm_feedback(mixer, name)
+            await harm_explanations(mixer, name)
             await harm_methods(mixer, name)
             await harm_stages(mixer, monkeypatch, name)
             await mixers.until(lambda: mixer.value("mixer_calls_in_flight") == 0)
@@ -222,7 +241,7 @@ def groups(span: str) -> set[str]:
         return {"retrieve"}
     if span == FEEDBACK:
         return {"rpc", "feedback"}
-    return {"rpc", "root"} if span == ROOT else {"rpc"}
+    return {"rpc", "root"} if span in (ROOT, EXPLAIN) else {"rpc"}
 
 
 TYPES: Mapping[str, Callable[[Any], bool]] = {
@@ -322,7 +341,7 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
     sets: dict[str, set[str]] = {
         "grpc_type": {"unary", "unknown"},
         "grpc_service": {"mixer.v1.MixerService", "grpc.health.v1.Health", "unknown"},
-        "grpc_method": {"Search", "Feedback", "Check", "unknown"},
+        "grpc_method": {"Search", "Feedback", "Explain", "Check", "unknown"},
         "grpc_code": {code.name for code in grpc.StatusCode},
         "mix": {"default", "fused", "spoiled", "split", "joined"},
         "arm": {"control", "canary", "duel"},

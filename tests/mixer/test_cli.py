@@ -23,9 +23,8 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from backends.sqlite import Sqlite, SqliteSettings
-from mixer import cli, cli_drift, demo, server, supervise, telemetry
+from mixer import cli, cli_drift, cli_explain, demo, server, supervise, telemetry
 from mixer.catalogue import ATTRIBUTES, METRICS, SPANS
-from mixer.manifest import MODEL
 from mixer.model import read_manifest
 from mixer.settings import Settings
 from models import judgements
@@ -55,6 +54,7 @@ MIX = {"backends": {"words": {}}, "fields": ["title", "kind", "uses"], "features
 SETTINGS: dict[str, Any] = {
     "server": {"listen": "127.0.0.1:0", "admin_listen": "", "drain_s": 1},
     "backends": {"words": MEMORY, "twice": MEMORY},
+    "explain": {"recent": 100},
     "mixes": {"default": MIX, "both": {"backends": {"words": {}, "twice": {}}, "fields": ["title"]}},
 }
 RECIPE = {
@@ -76,7 +76,7 @@ def judged(number: int) -> Judged:
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal in which tables have room."""
-    for module in (cli, cli_drift):
+    for module in (cli, cli_drift, cli_explain):
         monkeypatch.setattr(module, "console", Console(width=200))
 
 
@@ -178,6 +178,10 @@ def test_help_shows_the_way() -> None:
         "catalogue",
         "demo",
         "models",
+        "explain",
+        "replay",
+        "diff",
+        "golden-vectors",
     ):
         assert re.search(rf"\b{command} +[A-Z]", text), command
 
@@ -211,7 +215,7 @@ def test_search_shows_markup_as_text(served: Served) -> None:
 
 def test_search_in_json(served: Served) -> None:
     """`--json` prints the answer alone, as strict JSON; a feature that is missing is null."""
-    told = answer(served, "markup", "--explain", "nowhere")
+    told = answer(served, "markup")
     assert [hit["id"] for hit in told["hits"]] == ["odd"]
     assert told["hits"][0]["sources"] == [{"backend": "words", "rank": 1, "score": 1.0}]
     assert (told["mix"], told["ranker"], told["model"]) == ("default", "fused", None)
@@ -239,7 +243,7 @@ def test_search_with_filters(served: Served, filters: list[str], ids: set[str]) 
 
 def test_search_with_context(served: Served) -> None:
     """Context reaches the features: a number as a number, a word as its level."""
-    told = answer(served, "markup", "--context", "plan=paid", "--context", "age=31.5", "--explain", "x")
+    told = answer(served, "markup", "--context", "plan=paid", "--context", "age=31.5")
     assert told["features"] == [[None, 1.0, 1.0, 31.5]]
 
 
@@ -295,20 +299,55 @@ def test_a_trained_model_serves(served: Served, trained: tuple[Path, str]) -> No
     assert np.all(np.diff([hit["score"] for hit in told["hits"]]) <= 0)
 
 
-def test_search_explains(served: Served, trained: tuple[Path, str], tmp_path: Path) -> None:
-    """With the model's folder every hit says what moved it; with another folder, one line says what is wrong."""
-    text = said(search(served, "zip", "--mix", "learned", "--explain", trained[0]))
-    assert "what moved it" in text
+def explain(served: Served, *words: object) -> Result:
+    return run("explain", *words, "--target", served.target)
+
+
+def test_explain_a_search(served: Served) -> None:
+    """A search asked anew has the table with what moved each hit; then its steps, its votes and its features."""
+    text = said(explain(served, "--search", "zip", "--mix", "learned"))
     first = next(line for line in text.splitlines() if re.match(r"│ +1 │", line))
-    assert re.search(r"uses \+\d", first)
-    missing = fault(search(served, "zip", "--mix", "learned", "--explain", tmp_path))
-    assert str(tmp_path / MODEL) in missing
-    other = shutil.copytree(trained[0], tmp_path / "other")
-    with (other / MODEL).open("a") as file:
-        file.write("\n")
-    assert "other is not the model that ranked" in fault(
-        search(served, "zip", "--mix", "learned", "--explain", other)
-    )
+    assert re.search(r"uses [+-]\d", first)
+    told = answer(served, "zip", "--mix", "learned")
+    hit = told["hits"][0]
+    places = rf"  fused {hit['fused_rank']} → by score 1 ▲{hit['fused_rank'] - 1} → diversity 1 → pins 1\n"
+    assert re.search(rf"^1 {hit['id']} *\n{places}", text, re.MULTILINE)
+    assert f"fused score {hit['fused_score']:.4f} = words {hit['fused_score']:.4f} (rank " in text
+    assert re.search(rf"score +{hit['score']:.4f}", text)
+    assert "the model's mean" in text
+
+
+def test_explain_an_answer(served: Served) -> None:
+    """By its query id an answer is explained as it was served; in JSON its parts add up to its scores."""
+    query_id = answer(served, "zip", "--mix", "learned")["query_id"]
+    told = json.loads(said(explain(served, query_id, "--json", "--id", "zip3", "--id", "zip9")))
+    assert told["answer"]["query_id"] == query_id
+    assert {hit["id"] for hit in told["answer"]["hits"]} == {"zip3", "zip9"}
+    for hit, row in zip(told["answer"]["hits"], told["contributions"], strict=True):
+        assert sum(row) + told["bias"] == pytest.approx(hit["score"])
+
+
+def test_explain_the_fused_order(served: Served) -> None:
+    """Where no model ranked, that is said instead of what moved the hits."""
+    text = said(explain(served, "--search", "csv", "--where", "uses=..2"))
+    assert "no model ranked: the fused order stands" in text
+    assert "what moved it" not in text
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), "pass a QUERY_ID"),
+        (("id", "--search", "csv"), "pass a QUERY_ID"),
+        (("--search", "csv", "--log", "folder"), "pass a QUERY_ID"),
+        (("nobody",), "NOT_FOUND: query_id: none of the last 100 answers"),
+        (("--search", "csv", "--where", "uses"), "'uses': write name=value"),
+        (("--search", "csv", "--id", "nothing"), "INVALID_ARGUMENT: ids[0]: is not among"),
+    ],
+)
+def test_what_cannot_be_explained(served: Served, words: tuple[str, ...], expected: str) -> None:
+    """What is wrong is said in one line, and the status is 1."""
+    assert expected in fault(explain(served, *words))
 
 
 def test_evaluate_asks_a_running_mixer(served: Served, folder: Path) -> None:

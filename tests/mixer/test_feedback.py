@@ -17,7 +17,7 @@ import pytest
 from mixer.client import Event, EventKind, EventOutcome, MixerClient, MixerError
 from mixer.errors import EventsNotWritten, Overloaded
 from mixer.event_log import SCHEMA, EventLog
-from mixer.feedback import Feedback, Recent, Search
+from mixer.feedback import Feedback, Search
 from mixer.metrics import Metrics
 from mixer.parquet import Rotating
 from mixer.settings import FeedbackSettings
@@ -266,14 +266,6 @@ async def test_memory_is_bounded(tmp_path: Path) -> None:
     assert await taker.take("e4", "e3", "e2") == (DUPLICATE,) * 3
     assert await taker.take("e0") == (UNKNOWN,)
     await taker.close()
-
-
-def test_what_is_kept_is_the_newest() -> None:
-    """A key that is put again is as good as new."""
-    kept: Recent[int] = Recent(2)
-    for key, value in (("a", 1), ("b", 2), ("a", 3), ("c", 4)):
-        kept.put(key, value)
-    assert (kept.get("a"), kept.get("b"), kept.get("c"), len(kept)) == (3, None, 4, 2)
 
 
 SERVE = """

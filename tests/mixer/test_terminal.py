@@ -5,20 +5,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from io import StringIO
-from pathlib import Path
 from typing import Any
 
-import lightgbm
 import numpy as np
 import pytest
 from rich.console import Console
 
-from backends.base import FloatColumn
 from mixer import terminal
 from mixer.catalogue import ATTRIBUTES, METRICS, SPANS
-from mixer.client import BackendReport, Hit, SearchResult, Source
-from mixer.manifest import MODEL, sha256_of
-from mixer.model import raw_scores
+from mixer.client import BackendReport, ExplainResult, Hit, Placement, SearchResult, Source
 from mixer.values import ModelRef
 from tests import forest
 
@@ -65,11 +60,11 @@ def report(backend: str, outcome: str = "ok", detail: str = "") -> BackendReport
 
 
 def shown(
-    answer: SearchResult, query: str = "read csv", model: Path | None = None, color: bool = False
+    answer: SearchResult, query: str = "read csv", moved: Sequence[str] = (), color: bool = False
 ) -> str:
     out = StringIO()
     console = Console(file=out, width=250, force_terminal=color, color_system="standard" if color else None)
-    for part in terminal.ranking(query, answer, model):
+    for part in terminal.ranking(query, answer, moved):
         console.print(part)
     return out.getvalue()
 
@@ -150,10 +145,11 @@ def test_outcomes_of_backends() -> None:
 
 
 def test_how_it_came_about() -> None:
-    """One line says candidates, ranker, model, time, and the trace where there is one."""
-    assert "42 candidates, ranked by fused (no model), 12.3 ms\n" in shown(result())
+    """One line says candidates, ranker, model, time, arm, query id, and the trace where there is one."""
+    assert "42 candidates, ranked by fused (no model), 12.3 ms, query id q1\n" in shown(result())
+    assert "12.3 ms, arm canary, query id q1\n" in shown(result(arm="canary"))
     told = result(ranker="model", model=ModelRef("forest", "v7", "0" * 64), trace_id="abc")
-    assert "ranked by model (forest v7), 12.3 ms, trace abc" in shown(told)
+    assert "ranked by model (forest v7), 12.3 ms, query id q1, trace abc" in shown(told)
 
 
 def test_degraded() -> None:
@@ -168,78 +164,48 @@ def test_nothing_found() -> None:
     assert "42 candidates" in shown(result())
 
 
-def moved(matrix: FloatColumn, folder: Path, **changes: Any) -> SearchResult:
-    """An answer that the model of the folder ranked, with these features."""
-    hits = [hit(place + 1) for place in range(len(matrix))]
-    ref = ModelRef("forest", "1", sha256_of(folder / MODEL))
-    told = {"ranker": "model", "model": ref, "feature_names": NAMES, "features": matrix}
-    return result(*hits, **{**told, **changes})
+def explained(*rows: Sequence[float], **changes: Any) -> ExplainResult:
+    """Hits of which the two features `one` and `two` have these parts."""
+    hits = [hit(place + 1) for place in range(len(rows))]
+    parts = np.array(rows, np.float64).reshape(len(rows), 2)
+    answer = result(*hits, ranker="model", feature_names=("one", "two"), features=parts)
+    placements = tuple(Placement(h.rank, h.rank, h.rank, h.rank, h.rank, (0.5,)) for h in hits)
+    return replace(ExplainResult(answer, placements, 0.25, parts, "", None), **changes)
 
 
-def parts(told: str) -> dict[str, float]:
-    """Features and shares out of a hit's text."""
-    return {name: float(share) for name, share in (item.split(" ") for item in told.split(", ") if item)}
+def test_movers_are_told_against_the_average() -> None:
+    """What all the hits have in common moved none; the strongest stands first, what rounds to nothing is left out."""
+    told = terminal.movers(explained((1.0, 5.0), (3.0, 5.006), (2.0, 4.994)))
+    assert told == ["one -1.00", "one +1.00, two +0.01", "two -0.01"]
+    assert terminal.movers(explained((1.0, 5.0), (1.0, 5.0))) == ["", ""]
 
 
-@pytest.fixture(scope="module")
-def matrix() -> FloatColumn:
-    return forest.listing(7).features
+def test_movers_of_one_alone() -> None:
+    """With no other to be held against, its parts are told as they are."""
+    assert terminal.movers(explained((1.0, -5.0))) == ["two -5.00, one +1.00"]
 
 
-def test_movers_add_up(matrix: FloatColumn, model_folder: Path) -> None:
-    """What moved a hit, strongest first, adds up to its distance from the average hit, but for what is untold."""
-    scores = raw_scores(lightgbm.Booster(model_file=str(model_folder / MODEL)), matrix)
-    told = [parts(text) for text in terminal.movers(moved(matrix, model_folder), model_folder)]
-    assert any(told)
-    for shares, score in zip(told, scores, strict=True):
-        sizes = [abs(share) for share in shares.values()]
-        assert sizes == sorted(sizes, reverse=True)
-        assert len(shares) <= 3
-        untold = min(sizes) if len(shares) == 3 else 0.01
-        assert sum(shares.values()) == pytest.approx(score - scores.mean(), abs=untold + 0.025)
+def test_the_three_strongest_movers() -> None:
+    """More are not told."""
+    parts = np.array([[1.0, -4.0, 3.0, 2.0], [0.0] * 4]) * 2
+    answer = result(hit(1), hit(2), feature_names=("a", "b", "c", "d"))
+    told = terminal.movers(ExplainResult(answer, (), 0.0, parts, "", None))
+    assert told == ["b -4.00, c +3.00, d +2.00", "b +4.00, c -3.00, d -2.00"]
 
 
-def test_movers_name_what_differs(matrix: FloatColumn, model_folder: Path) -> None:
-    """Of hits alike but for one feature, that feature alone moves them, one up and the other down."""
-    low, high = matrix[0].copy(), matrix[0].copy()
-    low[1], high[1] = -2, 2
-    worse, better = map(parts, terminal.movers(moved(np.array([low, high]), model_folder), model_folder))
-    assert worse["coverage"] < 0 < better["coverage"]
-    assert max(better, key=lambda name: abs(better[name])) == "coverage"
+def test_movers_of_nothing() -> None:
+    """Where no part is told, none is; the table has no column for it then."""
+    assert terminal.movers(explained((1.0, 2.0), contributions=np.empty((0, 2)))) == []
+    assert terminal.movers(explained()) == []
+    assert "what moved it" not in shown(result(hit(1)))
 
 
-def test_hits_that_are_alike_were_not_moved(matrix: FloatColumn, model_folder: Path) -> None:
-    """Where every hit has the same features nothing is told."""
-    assert terminal.movers(moved(matrix[[0, 0]], model_folder), model_folder) == ["", ""]
-
-
-def test_movers_in_the_table(matrix: FloatColumn, model_folder: Path) -> None:
-    """With a model folder the table has a column for them, hit by hit; without one, or without a model, none."""
-    answer = moved(matrix, model_folder)
-    text = shown(answer, model=model_folder)
+def test_movers_in_the_table() -> None:
+    """Each hit has what moved it in its row; hits beyond those that are told have nothing there."""
+    text = shown(result(hit(1), hit(2)), moved=["one +1.00"])
     assert "what moved it" in text
-    for place, told in enumerate(terminal.movers(answer, model_folder)):
-        assert row(text, f"d{place + 1} ")[-1] == told
-    assert "what moved it" not in shown(answer)
-    assert "what moved it" not in shown(replace(answer, ranker="fused"), model=model_folder)
-
-
-def test_movers_of_nothing(model_folder: Path) -> None:
-    """A model that ranked no hits moved none."""
-    assert terminal.movers(moved(np.empty((0, 4)), model_folder), model_folder) == []
-
-
-@pytest.mark.parametrize("ref", [None, ModelRef("forest", "2", "f" * 64)])
-def test_movers_of_another_model(matrix: FloatColumn, model_folder: Path, ref: ModelRef | None) -> None:
-    """A folder that holds another model than the one that ranked explains nothing, and is not even loaded."""
-    with pytest.raises(ValueError, match="is not the model that ranked"):
-        terminal.movers(moved(matrix, model_folder, model=ref), model_folder)
-
-
-def test_movers_without_a_model(matrix: FloatColumn, model_folder: Path, tmp_path: Path) -> None:
-    """A folder without a model is a file not found."""
-    with pytest.raises(FileNotFoundError):
-        terminal.movers(moved(matrix, model_folder), tmp_path)
+    assert row(text, "d1")[-1] == "one +1.00"
+    assert row(text, "d2")[-1] == ""
 
 
 def strictly(text: str) -> Any:

@@ -288,3 +288,55 @@ class FeedbackResponse(_message.Message):
     OUTCOMES_FIELD_NUMBER: _ClassVar[int]
     outcomes: _containers.RepeatedScalarFieldContainer[EventOutcome]
     def __init__(self, outcomes: _Optional[_Iterable[_Union[EventOutcome, str]]] = ...) -> None: ...
+
+class ExplainRequest(_message.Message):
+    __slots__ = ("query_id", "search", "hits", "ids", "model")
+    QUERY_ID_FIELD_NUMBER: _ClassVar[int]
+    SEARCH_FIELD_NUMBER: _ClassVar[int]
+    HITS_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    query_id: str
+    search: SearchRequest
+    hits: int
+    ids: _containers.RepeatedScalarFieldContainer[str]
+    model: str
+    def __init__(self, query_id: _Optional[str] = ..., search: _Optional[_Union[SearchRequest, _Mapping]] = ..., hits: _Optional[int] = ..., ids: _Optional[_Iterable[str]] = ..., model: _Optional[str] = ...) -> None: ...
+
+class ExplainResponse(_message.Message):
+    __slots__ = ("answer", "placements", "contributions", "served_by")
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENTS_FIELD_NUMBER: _ClassVar[int]
+    CONTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
+    SERVED_BY_FIELD_NUMBER: _ClassVar[int]
+    answer: SearchResponse
+    placements: _containers.RepeatedCompositeFieldContainer[Placement]
+    contributions: Contributions
+    served_by: Model
+    def __init__(self, answer: _Optional[_Union[SearchResponse, _Mapping]] = ..., placements: _Optional[_Iterable[_Union[Placement, _Mapping]]] = ..., contributions: _Optional[_Union[Contributions, _Mapping]] = ..., served_by: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
+
+class Placement(_message.Message):
+    __slots__ = ("fused_rank", "scored_rank", "spread_rank", "rank", "votes", "served_rank")
+    FUSED_RANK_FIELD_NUMBER: _ClassVar[int]
+    SCORED_RANK_FIELD_NUMBER: _ClassVar[int]
+    SPREAD_RANK_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    VOTES_FIELD_NUMBER: _ClassVar[int]
+    SERVED_RANK_FIELD_NUMBER: _ClassVar[int]
+    fused_rank: int
+    scored_rank: int
+    spread_rank: int
+    rank: int
+    votes: _containers.RepeatedScalarFieldContainer[float]
+    served_rank: int
+    def __init__(self, fused_rank: _Optional[int] = ..., scored_rank: _Optional[int] = ..., spread_rank: _Optional[int] = ..., rank: _Optional[int] = ..., votes: _Optional[_Iterable[float]] = ..., served_rank: _Optional[int] = ...) -> None: ...
+
+class Contributions(_message.Message):
+    __slots__ = ("bias", "values", "lacking")
+    BIAS_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    LACKING_FIELD_NUMBER: _ClassVar[int]
+    bias: float
+    values: _containers.RepeatedScalarFieldContainer[float]
+    lacking: str
+    def __init__(self, bias: _Optional[float] = ..., values: _Optional[_Iterable[float]] = ..., lacking: _Optional[str] = ...) -> None: ...

@@ -45,6 +45,11 @@ class MixerServiceStub:
                 request_serializer=protos_dot_mixer_dot_v1_dot_mixer__pb2.FeedbackRequest.SerializeToString,
                 response_deserializer=protos_dot_mixer_dot_v1_dot_mixer__pb2.FeedbackResponse.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/mixer.v1.MixerService/Explain',
+                request_serializer=protos_dot_mixer_dot_v1_dot_mixer__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=protos_dot_mixer_dot_v1_dot_mixer__pb2.ExplainResponse.FromString,
+                _registered_method=True)
 
 
 class MixerServiceServicer:
@@ -71,6 +76,16 @@ class MixerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Explain(self, request, context):
+        """Why hits stand where they stand: what every backend, the fusion, each feature and the rules had to do with it.
+        Statuses are those of Search. NOT_FOUND also: no answer of that query id is remembered, or no such model is
+        configured. FAILED_PRECONDITION also: that model cannot rank what this mix serves.
+        RESOURCE_EXHAUSTED also: another answer is being explained, and one is at a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MixerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -83,6 +98,11 @@ def add_MixerServiceServicer_to_server(servicer, server):
                     servicer.Feedback,
                     request_deserializer=protos_dot_mixer_dot_v1_dot_mixer__pb2.FeedbackRequest.FromString,
                     response_serializer=protos_dot_mixer_dot_v1_dot_mixer__pb2.FeedbackResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=protos_dot_mixer_dot_v1_dot_mixer__pb2.ExplainRequest.FromString,
+                    response_serializer=protos_dot_mixer_dot_v1_dot_mixer__pb2.ExplainResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -140,6 +160,33 @@ class MixerService:
             '/mixer.v1.MixerService/Feedback',
             protos_dot_mixer_dot_v1_dot_mixer__pb2.FeedbackRequest.SerializeToString,
             protos_dot_mixer_dot_v1_dot_mixer__pb2.FeedbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mixer.v1.MixerService/Explain',
+            protos_dot_mixer_dot_v1_dot_mixer__pb2.ExplainRequest.SerializeToString,
+            protos_dot_mixer_dot_v1_dot_mixer__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,
