@@ -262,8 +262,8 @@ def online(
     by: Annotated[
         list[str] | None,
         typer.Option(
-            help="Part the searches, repeatable: arm, mix, model_version, ranker, degraded, query_length, backends, "
-            "context.KEY; by mix and arm where not given."
+            help="Part the searches, repeatable: arm, mix, model_version, ranker, degraded, slice.NAME of those that "
+            "the mix declares; by mix and arm where not given."
         ),
     ] = None,
     seen: Annotated[SeenBy, typer.Option(help="Searches that count.")] = SeenBy.IMPRESSIONS,

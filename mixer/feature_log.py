@@ -21,6 +21,7 @@ from mixer.metrics import Metrics
 from mixer.record import current
 from mixer.settings import FeatureLogSettings, Secrets, Settings
 from mixer.sinks import Around, Sink, open_sink
+from mixer.slices import Slices
 from mixer.values import Answer, Request
 
 _BEAT_S = 0.1
@@ -42,7 +43,10 @@ def open_log(
 
     Raises: OSError or ValueError where a sink cannot be opened.
     """
-    mixes = {name: Declared.of(mix.features) for name, mix in settings.mixes.items()}
+    mixes = {
+        name: Declared.of(mix.features, Slices(mix.slices, list(mix.backends)))
+        for name, mix in settings.mixes.items()
+    }
     convert = Conversion(mixes, Redactor(rules.query, key).shown, rules.inputs)
     around = Around(convert.schema, settings.telemetry.service_name, metrics, secrets)
     return FeatureLog(rules, convert, [open_sink(sink, around) for sink in rules.sinks], metrics)

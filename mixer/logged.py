@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from backends.base import FloatColumn
 from mixer.schema import Feature, fields_read, schema_hash
+from mixer.slices import NO_SLICES, Slices
 from mixer.values import Answer, Candidates, IntColumn, ModelRef
 
 _TEXT, _TEXTS = pa.string(), pa.list_(pa.string())
@@ -30,6 +31,7 @@ SCHEMA = pa.schema(
         ("arm", _TEXT),
         ("query", _TEXT),
         ("context", pa.map_(_TEXT, _TEXT)),
+        ("slices", pa.map_(_TEXT, _TEXT)),
         ("model_name", _TEXT),
         ("model_version", _TEXT),
         ("model_sha256", _TEXT),
@@ -58,6 +60,8 @@ SCHEMA = pa.schema(
     ]
 )
 """What every row has; texts that say nothing are empty, a query that is not to be kept is null.
+
+`slices` names the value of each slice that the mix declares, as metrics do: it is known also where the query is not.
 
 Of `ids`, `scores`, `fused`, `fused_ranks` and `propensities` value i is of the hit in place i + 1. `ranks`,
 `backend_scores` and `features` hold a list a hit: a value a backend (0 or NaN for absent), or a value a feature (NaN
@@ -94,16 +98,17 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What the rows of one mix say of its features."""
+    """What the rows of one mix say of its features, and its slices."""
 
     schema_sha256: str
     fields: frozenset[str]
     """Of the document, from which features are made."""
+    slices: Slices = NO_SLICES
 
     @classmethod
-    def of(cls, features: Sequence[Feature]) -> Declared:
+    def of(cls, features: Sequence[Feature], slices: Slices = NO_SLICES) -> Declared:
         """Of a mix that declares these."""
-        return cls(schema_hash(features), fields_read(features))
+        return cls(schema_hash(features), fields_read(features), slices)
 
 
 class Conversion:
@@ -134,6 +139,10 @@ class Conversion:
             "query": [self._shown(request.query) for request in requests],
             "context": [
                 [(key, str(value)) for key, value in request.context.items()] for request in requests
+            ],
+            "slices": [
+                list(self._mixes[entry.answer.plan.request.mix].slices.of_answer(entry.answer).items())
+                for entry in entries
             ],
             "schema_sha256": [self._mixes[request.mix].schema_sha256 for request in requests],
         }

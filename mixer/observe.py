@@ -114,10 +114,6 @@ class MixObserver:
         """Of the oldest model that ranks."""
         return time() - min(at_work.created_at_s for at_work in self._at_work.values())
 
-    def slices_of(self, answer: Answer) -> Mapping[str, str]:
-        """The value of every declared slice for an answer."""
-        return self._slices.of(answer) if self._slices else {}
-
     def refused(self, check: str) -> None:
         """A model failed a check at load."""
         self._metrics.counter(catalogue.MODEL_REFUSED, mix=self._mix, check=check).inc()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from mixer import catalogue
 from mixer.metrics import Metrics
 from mixer.slices import Slice, Slices
-from mixer.values import Answer, Outcome
+from mixer.values import Answer
 
 
 class SliceCounts:
@@ -35,15 +35,9 @@ class SliceCounts:
             key: metrics.counter(catalogue.SLICE_FALLBACKS, **each) for key, each in labels.items()
         }
 
-    def of(self, answer: Answer) -> Mapping[str, str]:
-        """The slices that an answer is in, each with its value."""
-        request = answer.plan.request
-        missing = [reply.backend for reply in answer.replies if reply.outcome is not Outcome.OK]
-        return self._slices.of(request.query, request.context, missing)
-
-    def count(self, answer: Answer, elapsed_s: float) -> Mapping[str, str]:
+    def count(self, answer: Answer, elapsed_s: float) -> dict[str, str]:
         """Count one answer; returns the slices that it is in."""
-        found = self.of(answer)
+        found = self._slices.of_answer(answer)
         for key in found.items():
             self._seconds[key].observe(elapsed_s)
             if answer.degraded_reasons:

@@ -21,6 +21,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from mixer.values import Answer, Outcome
+
 NONE, OTHER, ALL = "none", "other", "all"
 _SCRIPTS = (
     *("latin", "cyrillic", "greek", "arabic", "hebrew", "cjk", "hiragana", "katakana", "hangul"),
@@ -98,6 +100,16 @@ class Slices:
     ) -> dict[str, str]:
         """The value of each slice for a query, its context, and the backends that did not answer it."""
         return {name: verb(query, context, missing) for name, verb in self._verbs.items()}
+
+    def of_answer(self, answer: Answer) -> dict[str, str]:
+        """The value of each slice for what was asked and who answered."""
+        request = answer.plan.request
+        missing = [reply.backend for reply in answer.replies if reply.outcome is not Outcome.OK]
+        return self.of(request.query, request.context, missing)
+
+
+NO_SLICES = Slices((), ())
+"""Of a mix that declares none."""
 
 
 Verb = Callable[[str, Mapping[str, str | float], Sequence[str]], str]

@@ -32,6 +32,7 @@ from mixer.rollout import Deployed, Lane, Loaded, Loading
 from mixer.settings import ExperimentSettings, MixSettings, Settings, ShadowSettings
 from mixer.shadow import Shadow, Shadows
 from mixer.shadow_counts import ShadowCounts
+from mixer.slices import Slices
 from mixer.values import Answer, Request
 
 log = logging.getLogger(__name__)
@@ -146,8 +147,9 @@ class Wiring:
         return Shadows(made), tuple(watches)
 
     def _shadow(self, declared: ShadowSettings) -> Shadow:
+        slices = Slices(self._rules.slices, list(self._rules.backends))
         counts = ShadowCounts(self._shared.metrics, self._name, declared.model)
-        return Shadow(declared.share, lambda: Budget(declared.cpu_share), counts, self._observer.slices_of)
+        return Shadow(declared.share, lambda: Budget(declared.cpu_share), counts, slices.of_answer)
 
     def _loading(self, prepare: Callable[[LightGbmModel], None], told: Mapping[str, str]) -> Loading:
         def count(outcome: str) -> None:

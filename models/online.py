@@ -1,5 +1,6 @@
 """How good the served order was to those who saw it: CTR, MRR and NDCG from events, by arm and slice.
 
+Slices are those that the mix declares, by the values that the server gave the search: the same as on metrics.
 The measures are those of `models.evaluation`, with what people did for grades: 0 nothing, 1 a click, 2 a conversion.
 They rank what was shown, so they say nothing of what was not; and a click is more likely near the top whatever stands
 there (see `models.clicks`), so compare arms, not pages of different makes.
@@ -24,9 +25,11 @@ CLICK_GRADE, CONVERSION_GRADE = 1, 2
 Seen = Literal["impressions", "served"]
 """Which searches count: those with an impression, or all that were served."""
 
+NOT_LOGGED = "(not logged)"
+"""Of a search whose mix did not declare the slice when it was served."""
 _OTHERS = "(others)"
 _VALUES = 20
-"""Of a slice that callers make; the rest are one."""
+"""Parts by name; the rest are one."""
 
 
 def _clicked(grades: IntColumn, _: Sequence[int]) -> float:
@@ -47,28 +50,14 @@ class Slice:
 
 
 def slice_of(name: str) -> Slice:
-    """arm, mix, model_version, ranker, degraded, query_length, backends, or context.KEY. Raises: ValueError."""
+    """arm, mix, model_version, ranker, degraded, or slice.NAME of those the mix declares. Raises: ValueError."""
     if name in ("arm", "mix", "model_version", "ranker", "degraded"):
         return Slice(name, (name,), lambda row: str(row[name]).lower() or "(none)")
-    if name == "query_length":
-        return Slice(name, ("query",), lambda row: _words(row["query"]))
-    if name == "backends":
-        return Slice(name, ("backends", "backend_outcomes"), _answered)
-    kind, _, key = name.partition(".")
-    if kind == "context" and key:
-        return Slice(name, ("context",), lambda row: row["context"].get(key) or "(none)")
-    known = "arm, mix, model_version, ranker, degraded, query_length, backends, context.KEY"
+    kind, _, declared = name.partition(".")
+    if kind == "slice" and declared:
+        return Slice(name, ("slices",), lambda row: (row["slices"] or {}).get(declared, NOT_LOGGED))
+    known = "arm, mix, model_version, ranker, degraded, slice.NAME"
     raise ValueError(f"no slice is called {name!r}; there are: {known}")
-
-
-def _words(query: str | None) -> str:
-    words = len((query or "").split())
-    return {0: "(none)", 1: "1 word", 2: "2 words", 3: "3 words"}.get(words, "4+ words")
-
-
-def _answered(row: Mapping[str, Any]) -> str:
-    pairs = zip(row["backends"], row["backend_outcomes"], strict=True)
-    return "+".join(name for name, outcome in pairs if outcome == "ok") or "(none)"
 
 
 @dataclass(slots=True)
@@ -152,6 +141,9 @@ def report(
         yield drawn
     else:
         yield Text("no search counts: none has an impression; --seen served takes all that were served")
+    for place, slice_ in enumerate(slices):
+        if parts and {key[place] for key in parts} == {NOT_LOGGED}:
+            yield Text(f"no search was logged with {slice_.name}: its mix did not declare it then")
     unseen = sum(part.served - part.seen for part in parts.values())
     if unseen:
         yield Text(f"{unseen} searches without an impression are left out")

@@ -162,7 +162,8 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
 async def test_a_served_search_is_in_the_folder(tmp_path: Path) -> None:
     """From settings to file: the row's hits are the answer's, its trace is the call's, its query is hashed."""
     rules = {"sinks": [{"kind": "parquet", "folder": str(tmp_path)}]}
-    settings = mixers.settings({"a": MEMORY}, {"features": [_SCORE]}, feature_log=rules)
+    made = {"features": [_SCORE], "slices": [{"name": "length", "by": "query_length", "bounds": [1]}]}
+    settings = mixers.settings({"a": MEMORY}, made, feature_log=rules)
     with mixers.tracing():
         async with mixers.running(settings) as mixer:
             result = await mixer.search("csv file", page_size=2, features=True)
@@ -174,6 +175,7 @@ async def test_a_served_search_is_in_the_folder(tmp_path: Path) -> None:
     assert (row["query_id"], row["trace_id"]) == (result.query_id, result.trace_id)
     assert (len(row["trace_id"]), len(row["query"])) == (32, 16)
     assert "csv" not in row["query"]
+    assert row["slices"] == [("length", "2+")]
 
 
 async def test_without_the_setting_nothing_is_wrapped() -> None:

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from pydantic import TypeAdapter
 
 from mixer.logged import INPUTS, SCHEMA, Conversion, Declared, Entry
 from mixer.schema import schema_hash
+from mixer.slices import Slice, Slices
 from mixer.values import Answer, Features, Outcome, Page, Ranker, Scores
 from tests import forest
 from tests.samples import MODEL, answer, features, hits, merged, mix, reply, request, scores
@@ -115,6 +117,26 @@ def test_many_answers_of_unlike_sizes_keep_apart() -> None:
     np.testing.assert_array_equal(other["features"], [[2, 4], [1, NAN]])
     assert (other["ranker"], other["fallback_reason"], other["arm"]) == ("fused", "scoring_failed", "b")
     assert other["degraded"]
+
+
+def test_a_row_names_its_slices_whatever_is_kept_of_the_query() -> None:
+    """The values are those of metrics: by the query's words, the context, and who answered."""
+    declared = TypeAdapter(tuple[Slice, ...]).validate_python(
+        [
+            {"name": "length", "by": "query_length", "bounds": [1]},
+            {"name": "plan", "by": "context", "key": "plan", "values": ["free"]},
+            {"name": "answered", "by": "backends"},
+        ]
+    )
+    sliced = Declared("s", frozenset(), Slices(declared, ["a", "b"]))
+    convert = Conversion({"default": sliced}, lambda query: None)
+    [row] = convert([Entry(two_backends(), "", 0)]).to_pylist()
+    assert (row["query"], row["slices"]) == (
+        None,
+        [("length", "0-1"), ("plan", "free"), ("answered", "all")],
+    )
+    [none] = converted(two_backends())
+    assert none["slices"] == []
 
 
 def test_a_late_backend_is_named() -> None:

@@ -88,19 +88,13 @@ def test_places_are_those_of_the_page(tmp_path: Path) -> None:
         ("arm", {("a",), ("(none)",)}),
         ("mix", {("default",)}),
         ("degraded", {("false",), ("true",)}),
-        ("query_length", {("2 words",), ("4+ words",)}),
-        ("backends", {("one+two",), ("one",)}),
-        ("context.tier", {("gold",), ("(none)",)}),
+        ("slice.length", {("2-3",), ("(not logged)",)}),
     ],
 )
 def test_slices(tmp_path: Path, name: str, expected: set[tuple[str]]) -> None:
     """Every search is in one part of a slice, those without a value too."""
-    first: dict[str, Any] = {"arm": "a", "query": "csv file", "context": [("tier", "gold")], "degraded": True}
-    both: dict[str, Any] = {"backends": ["one", "two"], "ranks": [[1, 1], [2, 2], [3, 3]]}
-    searches = [
-        logs.search("q0", **first, **both, backend_outcomes=["ok", "ok"]),
-        logs.search("q1", **both, backend_outcomes=["ok", "timeout"]),
-    ]
+    first: dict[str, Any] = {"arm": "a", "slices": [("length", "2-3")], "degraded": True}
+    searches = [logs.search("q0", **first), logs.search("q1")]
     made = parts(write(tmp_path, searches, seen("q0", "a")), [name])
     assert set(made) == expected
     assert sum(part.served for part in made.values()) == 2
@@ -119,10 +113,10 @@ def test_an_unknown_slice_is_told_with_those_there_are() -> None:
         slice_of("tier")
 
 
-def test_slices_that_callers_make_are_bounded(tmp_path: Path) -> None:
-    """A value of its own a search is not a table of that many rows; none is lost."""
-    searches = [logs.search(f"q{number}", context=[("user", str(number))]) for number in range(30)]
-    made = parts(write(tmp_path, searches, seen("q0", "a")), ["context.user"])
+def test_parts_are_bounded(tmp_path: Path) -> None:
+    """Many versions are not a table of that many rows; none is lost."""
+    searches = [logs.search(f"q{number}", model_version=str(number)) for number in range(30)]
+    made = parts(write(tmp_path, searches, seen("q0", "a")), ["model_version"])
     assert len(made) == 21
     assert made[("(others)",)].served == 10
     assert sum(part.seen for part in made.values()) == 1
@@ -146,6 +140,18 @@ def test_the_command_prints_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "2 searches without an impression are left out" in result.stdout
     assert "clicks: 2 joined, 1 unknown" in result.stdout
     assert "impressions: 8 joined" in result.stdout
+
+
+def test_a_slice_that_no_search_has_is_said(tmp_path: Path) -> None:
+    """As where it is misspelled, or declared since."""
+    folders = write(tmp_path, [logs.search("q0", slices=[("length", "1")])], seen("q0", "a"))
+    run = CliRunner().invoke
+    told = run(cli.app, ["online", *map(str, folders), "--by", "slice.lenght"])
+    assert "no search was logged with slice.lenght" in told.stdout
+    assert (
+        "no search was logged"
+        not in run(cli.app, ["online", *map(str, folders), "--by", "slice.length"]).stdout
+    )
 
 
 def test_the_command_tells_what_is_wrong(tmp_path: Path) -> None:
