@@ -194,7 +194,9 @@ def promote(
 
     with _told():
         place = place_of(registry, name, config, mix)
-        candidate = promotion.Candidate(place.name, place.version(version), place.features, judged)
+        candidate = promotion.Candidate(
+            place.name, place.version(version), place.features, place.slices, judged
+        )
         current = place.registry.current(place.name)
         if current and current.version == candidate.version:
             raise RegistryError(f"{candidate.version} is current already")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mixer import pull, settings
@@ -10,15 +10,18 @@ from mixer.proof import RegistryError
 from mixer.registry import Pointer, Registry, now
 from mixer.schema import Feature
 from mixer.settings import RegistryModelSettings, Settings
+from mixer.slices import Slices
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One model of a registry, and the features of the mix that it is for where a settings file says so."""
+    """One model of a registry, and features and slices of the mix that it is for where a settings file says so."""
 
     registry: Registry
     name: str
     features: tuple[Feature, ...] | None = None
+    slices: Slices | None = None
+    """None where it declares none."""
 
     def version(self, text: str) -> str:
         """The one version that starts so. Raises: RegistryError."""
@@ -34,13 +37,13 @@ def place_of(registry: str, name: str, config: Path | None, mix: str) -> Place:
     """The one model meant. Raises: as `somewhere`."""
     place = somewhere(registry, config, mix)
     if wanted := name or place.name:
-        return Place(place.registry, wanted, place.features)
+        return replace(place, name=wanted)
     names = place.registry.names()
     if len(names) != 1:
         raise RegistryError(
             f"say which model with --name; {place.registry.url} holds: {', '.join(names) or 'none'}"
         )
-    return Place(place.registry, names[0], place.features)
+    return replace(place, name=names[0])
 
 
 def somewhere(registry: str, config: Path | None, mix: str) -> Place:
@@ -50,9 +53,10 @@ def somewhere(registry: str, config: Path | None, mix: str) -> Place:
     loaded = _settings(config)
     rules = loaded.mixes[loaded.mix_called(mix)]
     declared = loaded.models.get(rules.model)
+    slices = Slices(rules.slices, list(rules.backends)) if rules.slices else None
     if isinstance(declared, RegistryModelSettings):
-        return Place(Registry(registry or declared.registry), declared.name, rules.features)
-    return Place(Registry(given(registry)), "", rules.features)
+        return Place(Registry(registry or declared.registry), declared.name, rules.features, slices)
+    return Place(Registry(given(registry)), "", rules.features, slices)
 
 
 def folder_of(text: str, registry: str, name: str) -> Path:

@@ -40,7 +40,7 @@ COLUMNS = (
         "page_offset",
         "page_size",
     ),
-    *("ids", "fused_ranks", "propensities", "ranks", "features"),
+    *("slices", "ids", "fused_ranks", "propensities", "ranks", "features"),
 )
 
 
@@ -136,4 +136,5 @@ def _listing(served: Served, places: IntColumn, clicked: int, grade: int, weight
         grades=np.where(places == clicked, grade, 0),
         degraded=row["degraded"],
         weight=weight,
+        slices=row["slices"] or None,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,6 +39,8 @@ class Listing:
     degraded: bool
     weight: float = 1.0
     """How much it counts among others when learned from."""
+    slices: Mapping[str, str] | None = None
+    """Its value of each slice, where a server said so."""
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -19,9 +19,11 @@ from mixer.decision import Bounds, Check, CheckName, Outcome
 from mixer.manifest import MANIFEST
 from mixer.model import LightGbmModel, ModelRefused
 from mixer.schema import Feature
+from mixer.slices import Slices
 from models import evaluation
 from models.listings import Held
 from models.measured import Key, Measured, Peer
+from models.slicing import BY_LENGTH
 
 LOAD_CHECKS: tuple[CheckName, ...] = ("manifest", "checksum", "schema", "test_load", "golden")
 """In the order in which loading does them."""
@@ -32,19 +34,24 @@ _Q10, _Q90 = 0.1, 0.9
 
 
 def judge(
-    folder: Path, held: Held | str, peer: Peer, features: tuple[Feature, ...] | None, bounds: Bounds
+    folder: Path,
+    held: Held | str,
+    peer: Peer,
+    features: tuple[Feature, ...] | None,
+    bounds: Bounds,
+    slices: Slices = BY_LENGTH,
 ) -> tuple[Check, ...]:
     """Every check of a version's folder, in the order of their names.
 
     `held` are listings of its features, or why there are none; `features` those of the mix that will serve it, or None
-    to believe the manifest. Takes seconds.
+    to believe the manifest; `slices` are those of that mix. Takes seconds.
     """
     checks, loaded = _load(folder, features)
     if loaded:
         found = _judged(loaded, held, bounds)
         checks.append(found)
         if found.outcome == "passed" and isinstance(held, Held):
-            ours = Measured(loaded, held)
+            ours = Measured(loaded, held, slices)
             checks += [check(ours, peer, bounds) for check in MEASURES.values()]
     done = {check.name for check in checks}
     left = [
@@ -157,7 +164,7 @@ def _slice_drop(ours: Measured, peer: Peer, bounds: Bounds) -> Check:
         return _off("slice_drop", "the bounds switch it off")
     if not peer.measured:
         return peer.missing("slice_drop")
-    shared = {name: keys & peer.measured.ndcg.keys() for name, keys in ours.slices.items()}
+    shared = {name: keys & peer.measured.ndcg.keys() for name, keys in ours.parts.items()}
     lost = {
         name: _lost(ours, peer.measured, keys)
         for name, keys in shared.items()
@@ -166,7 +173,8 @@ def _slice_drop(ours: Measured, peer: Peer, bounds: Bounds) -> Check:
     if not lost:
         return _off("slice_drop", f"no slice has {bounds.min_slice_queries} queries")
     worst = max(lost, key=lambda name: lost[name][0])
-    told = f"in the worst of {len(lost)} slices ({worst}, {len(shared[worst])} queries) NDCG falls by {lost[worst][1]}"
+    where = f"in the worst of {len(lost)} slices ({' '.join(worst)}, {len(shared[worst])} queries)"
+    told = f"{where} NDCG falls by {lost[worst][1]}"
     return _at_most("slice_drop", lost[worst][0], bounds.max_slice_drop, told)
 
 

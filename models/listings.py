@@ -2,8 +2,8 @@
 
 A NumPy archive that holds no Python objects. Of q listings, n rows in all, b backends and f features: `features` (n, f)
 float64, `ranks` (b, n), `fused_ranks` and `grades` (n,) int32, and `told`, UTF-8 JSON: the features' names, the hash of
-their schema, the split, the backends, and per listing its judged query, pool, weight and ids, whose number says how
-many of the rows are its own. The queries stand there as they were judged.
+their schema, the split, the backends, and per listing its judged query, pool, weight, slices and ids, whose number
+says how many of the rows are its own. The queries stand there as they were judged.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class _One(Record):
     pool: Pool
     ids: tuple[str, ...]
     weight: float = 1.0
+    slices: dict[str, str] | None = None
 
 
 class _Told(Record):
@@ -84,7 +85,13 @@ def sample(listings: Sequence[Listing], queries: int = QUERIES) -> tuple[Listing
 
 
 def _one(listing: Listing) -> _One:
-    return _One(judged=listing.judged, pool=listing.pool, ids=listing.ids, weight=listing.weight)
+    return _One(
+        judged=listing.judged,
+        pool=listing.pool,
+        ids=listing.ids,
+        weight=listing.weight,
+        slices=dict(listing.slices) if listing.slices else None,
+    )
 
 
 def write(path: Path, asked: Sequence[Listing], features: Sequence[Feature], split: str) -> None:
@@ -147,6 +154,7 @@ def _listings(
             grades=grades[rows].astype(np.intp),
             degraded=False,
             weight=one.weight,
+            slices=one.slices,
         )
         for one, end in zip(told.listings, ends.tolist(), strict=True)
         for rows in (slice(end - len(one.ids), end),)

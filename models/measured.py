@@ -12,10 +12,11 @@ import numpy as np
 from backends.base import FloatColumn
 from mixer.decision import Check, CheckName
 from mixer.model import LightGbmModel
+from mixer.slices import Slices
 from models import evaluation
 from models.collection import Listing
 from models.listings import Held
-from models.slices import slices
+from models.slicing import BY_LENGTH, Cell, cells
 
 Key = tuple[str, str, str]
 """Pool, need and query."""
@@ -32,6 +33,7 @@ class Measured:
 
     model: LightGbmModel
     held: Held
+    slices: Slices = BY_LENGTH
 
     @cached_property
     def scores(self) -> list[FloatColumn]:
@@ -69,13 +71,13 @@ class Measured:
         return float(np.average([*figures.values()], weights=[self.weights[key] for key in figures]))
 
     @cached_property
-    def slices(self) -> dict[str, set[Key]]:
-        """The queries of each slice."""
-        found: dict[str, set[Key]] = {}
+    def parts(self) -> dict[Cell, set[Key]]:
+        """The queries of each pool, and of each slice's values."""
+        found: dict[Cell, set[Key]] = defaultdict(set)
         for ls in self.listings:
-            for name in slices(ls):
-                found.setdefault(name, set()).add(key_of(ls))
-        return found
+            for cell in (("pool", ls.pool), *cells(ls, self.slices)):
+                found[cell].add(key_of(ls))
+        return dict(found)
 
     def _by_query(self, per_listing: Iterable[float]) -> dict[Key, float]:
         """The mean over the listings of each query."""

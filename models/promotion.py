@@ -12,18 +12,24 @@ from mixer.decision import Bounds, Decision, Evidence
 from mixer.manifest import JUDGED, Manifest
 from mixer.registry import Pointer, Registry, by, now
 from mixer.schema import Feature
+from mixer.slices import Slices
 from models import gate, listings
 from models.listings import Held, ListingsError
 from models.measured import Measured, Peer
+from models.slicing import BY_LENGTH
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A version that is to become current; `features` of the mix that will serve it, None to believe its manifest."""
+    """A version that is to become current; `features` of the mix that will serve it, None to believe its manifest.
+
+    `slices` are those that the mix declares, None for the lengths of queries.
+    """
 
     name: str
     version: str
     features: tuple[Feature, ...] | None = None
+    slices: Slices | None = None
     judged: Path | None = None
     """Judged listings to measure by; where not given, those of the current version, or its own."""
 
@@ -52,7 +58,8 @@ def decide(registry: Registry, candidate: Candidate, was: Pointer | None, bounds
         theirs = _laid(registry, candidate.name, was.version, Path(scratch) / "current") if was else None
         held = _held(candidate, manifest, (theirs, ours))
         peer = _peer(theirs, held)
-        checks = gate.judge(ours, held, peer, _schema(candidate, theirs), bounds)
+        schema = _schema(candidate, theirs)
+        checks = gate.judge(ours, held, peer, schema, bounds, candidate.slices or BY_LENGTH)
     return Decision(
         name=candidate.name,
         version=candidate.version,

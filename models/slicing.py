@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.table import Table
 
-from mixer.slices import Slices
+from mixer.slices import LengthSlice, Slices
 from models import evaluation
 from models.collection import Listing
 from models.evaluation import Interval, Order
@@ -15,11 +15,21 @@ Cell = tuple[str, str]
 """A slice and its value."""
 
 
+BY_LENGTH = Slices([LengthSlice(name="length", by="query_length", bounds=(1, 3))], ())
+"""Where a mix declares no slices."""
+
+
+def cells(listing: Listing, slices: Slices) -> Iterable[Cell]:
+    """The slices that a listing is in: as a server said, or by its query; judged ones are asked without a context."""
+    found = slices.of(listing.judged.query, {}) if listing.slices is None else listing.slices
+    return found.items()
+
+
 def by_slice(listings: Sequence[Listing], slices: Slices) -> dict[Cell, list[Listing]]:
-    """The listings of every slice's value that occurs; judged queries are asked without a context."""
+    """The listings of every slice's value that occurs."""
     parts: dict[Cell, list[Listing]] = {}
     for listing in listings:
-        for cell in slices.of(listing.judged.query, {}).items():
+        for cell in cells(listing, slices):
             parts.setdefault(cell, []).append(listing)
     return {cell: parts[cell] for cell in sorted(parts)}
 

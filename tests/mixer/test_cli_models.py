@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mixer.registry import Registry
 from tests import forest
 
 NAME = "forest"
+SLICES = [{"name": "script", "by": "script"}]
 
 
 @pytest.fixture(autouse=True)
@@ -176,7 +178,7 @@ def test_what_is_meant_must_be_clear(shelf: Path, model_folder: Path, bounds: Pa
 
 
 def test_a_settings_file_says_where_and_for_what(shelf: Path, bounds: Path, tmp_path: Path) -> None:
-    """Registry, model and the features to hold a version to come from its mix."""
+    """Registry, model, slices to look at and the features to hold a version to come from its mix."""
     features = [feature.model_dump(mode="json") for feature in forest.FEATURES]
     raw = {
         "backends": {
@@ -188,6 +190,12 @@ def test_a_settings_file_says_where_and_for_what(shelf: Path, bounds: Path, tmp_
     config = tmp_path / "mixer.yaml"
     config.write_text(yaml.safe_dump(raw), encoding="utf-8")
     assert "v1" in said("list", "-c", config)
+    raw["mixes"] = {"default": {"backends": {"a": {}}, "features": features, "model": "m", "slices": SLICES}}
+    config.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    decided = json.loads(run("promote", "v2", "-c", config, "--bounds", bounds, "--json").stdout)["decision"]
+    (sliced,) = (check for check in decided["checks"] if check["name"] == "slice_drop")
+    assert re.search(r"worst of 2 slices \((pool open|script latin), \d+ queries\)", sliced["told"])
+    said("rollback", "-r", shelf, "--to", "v1")
     raw["mixes"] = {"default": {"backends": {"a": {}}, "features": features[:2], "model": "m"}}
     config.write_text(yaml.safe_dump(raw), encoding="utf-8")
     result = run("promote", "v2", "-c", config, "--bounds", bounds)

@@ -62,7 +62,9 @@ def test_a_click_is_a_listing(tmp_path: Path) -> None:
         *(Event("q1", CLICK, id_) for id_ in "bc"),
         Event("q1", CONVERSION, "c"),
     ]
-    first, second = clicked(tmp_path, [search("q1", fused_ranks=[3, 1, 2])], events).listings
+    logged = search("q1", fused_ranks=[3, 1, 2], slices=[("tier", "paid")])
+    first, second = clicked(tmp_path, [logged], events).listings
+    assert first.slices == second.slices == {"tier": "paid"}
     assert (first.ids, first.grades.tolist(), first.weight) == (("a", "b", "c"), [0, 1, 0], 2.0)
     assert (second.ids, second.grades.tolist(), second.weight) == (("a", "b", "c"), [0, 0, 2], 3.0)
     assert (second.features[:, 0].tolist(), second.fused_ranks.tolist()) == ([0, 1, 2], [3, 1, 2])

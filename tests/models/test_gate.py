@@ -16,11 +16,13 @@ from mixer import model
 from mixer.decision import Bounds, Check
 from mixer.manifest import GOLDEN, MANIFEST, MODEL, Golden, GoldenQuery, sha256_of
 from mixer.schema import Feature, schema_hash
+from mixer.slices import ScriptSlice, Slices
 from models import gate, listings
 from models.collection import Listing
 from models.gate import MEASURES
 from models.listings import Held
 from models.measured import Measured, Peer
+from models.slicing import Cell
 from models.training import fit
 from tests import forest
 
@@ -276,10 +278,10 @@ def test_listings_of_other_features_decide_nothing(folder: Path) -> None:
         assert after(checks, "judged")
 
 
-def worse_in(current: Measured, slice_: str) -> Measured:
+def worse_in(current: Measured, cell: Cell) -> Measured:
     """The current version, as if it were perfect for the queries of one slice."""
     made = Measured(current.model, current.held)
-    better = {key: 1.0 if key in made.slices[slice_] else value for key, value in current.ndcg.items()}
+    better = {key: 1.0 if key in made.parts[cell] else value for key, value in current.ndcg.items()}
     object.__setattr__(made, "ndcg", better)
     return made
 
@@ -293,14 +295,27 @@ def test_a_drop_in_one_slice_is_not_hidden_by_the_mean(current: Measured) -> Non
         for n, ls in enumerate(SERVED)
     ]
     ours = Measured(current.model, held(made))
-    theirs = worse_in(ours, "1 word")
-    loss = float(np.mean([1 - ours.ndcg[key] for key in ours.slices["1 word"]]))
+    theirs = worse_in(ours, ("length", "0-1"))
+    loss = float(np.mean([1 - ours.ndcg[key] for key in ours.parts["length", "0-1"]]))
     bounds = BOUNDS.model_copy(update={"max_drop": 1.0, "max_slice_drop": loss / 2})
     check = MEASURES["slice_drop"](ours, Peer(theirs), bounds)
     assert check.outcome == "failed"
     assert check.figure == pytest.approx(loss)
-    assert "1 word, 12 queries" in check.told
+    assert "length 0-1, 12 queries" in check.told
     assert MEASURES["ndcg_drop"](ours, Peer(theirs), bounds).outcome == "passed"
+
+
+def test_a_query_is_in_the_slices_of_its_mix_and_of_its_pool(current: Measured) -> None:
+    """The length of queries where the mix declares none; what a server said of a listing goes before."""
+    told = replace(SERVED[0], slices={"tier": "paid"})
+    declared = Slices([ScriptSlice(name="script", by="script")], ())
+    own = Measured(current.model, held([told, SERVED[1]]), declared).parts
+    assert {cell: len(keys) for cell, keys in own.items()} == {
+        ("pool", "open"): 2,
+        ("tier", "paid"): 1,
+        ("script", "latin"): 1,
+    }
+    assert set(current.parts) == {("pool", "open"), ("length", "2-3")}
 
 
 @pytest.mark.parametrize(

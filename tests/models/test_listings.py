@@ -28,7 +28,7 @@ def kept(path: Path, made: list[Listing]) -> Held:
 def test_they_come_back_to_the_last_bit(path: Path) -> None:
     """Queries, ids, grades, ranks and features, missing ones too; and what the features are."""
     made = [*forest.listings(range(4), "test"), *forest.listings(range(2, 6), "test", "judged")]
-    made[0] = replace(made[0], weight=1 / 3)
+    made[0] = replace(made[0], weight=1 / 3, slices={"tier": "paid"})
     held = kept(path, made)
     assert held.feature_names == tuple(feature.name for feature in forest.FEATURES)
     assert held.schema_sha256 == schema_hash(forest.FEATURES)
@@ -37,7 +37,7 @@ def test_they_come_back_to_the_last_bit(path: Path) -> None:
     assert len(held.listings) == 8
     for found in held.listings:
         was = by_query.pop((found.pool, found.judged.query))
-        for name in ("judged", "ids", "backends", "weight"):
+        for name in ("judged", "ids", "backends", "weight", "slices"):
             assert getattr(found, name) == getattr(was, name)
         for name in ("features", "ranks", "fused_ranks", "grades"):
             ours, theirs = getattr(found, name), getattr(was, name)
