@@ -1,9 +1,11 @@
 """Listings to learn from, one a click, out of what was served: each as heavy as its place is seldom looked at.
 
 A click on a document at a place that one in five looks at stands for five people who would have clicked: its listing,
-the clicked document against all else that was shown, weighs 1 / examination, clipped. So weighed the sum over clicks is
-what it were if people looked at everything (Joachims et al., WSDM 2017). What else was clicked stays in: each of two
-clicked documents has a listing, and they cancel in the right proportion.
+the clicked document against all else that was ranked, weighs 1 / examination, clipped. So weighed the sum over clicks
+is what it were if people looked at everything (Joachims et al., WSDM 2017: the loss of a click is the place of its
+document among all candidates, shown or not; a model that saw only what was shown would not know what to do with the
+rest). What else was clicked stays in: each of two clicked documents has a listing, and they cancel in the right
+proportion.
 
 Where the log tells of chance, nothing need be known of people: a document that could come to stand at any place of K,
 and weighs 1 / propensity where it does, is clicked as often as it is liked, times the examination of all of K, which is
@@ -108,7 +110,7 @@ def _useless(served: Served, mix: str, schema: str) -> str:
         return "with other features"
     if not served.clicked.size:
         return "without a click"
-    return "" if len(shown(served)[0]) > 1 else "with a single hit"
+    return "" if len(served.row["ids"]) > 1 else "with a single hit"
 
 
 def _listings(served: Served, weighing: Weighing) -> Iterator[Listing]:
@@ -117,10 +119,10 @@ def _listings(served: Served, weighing: Weighing) -> Iterator[Listing]:
     for place, weight in zip(places.tolist(), weights.tolist(), strict=True):
         if place in served.clicked:
             grade = CONVERSION_GRADE if place in served.converted else CLICK_GRADE
-            yield _listing(served, places, place, grade, weight)
+            yield _listing(served, place, grade, weight)
 
 
-def _listing(served: Served, places: IntColumn, clicked: int, grade: int, weight: float) -> Listing:
+def _listing(served: Served, clicked: int, grade: int, weight: float) -> Listing:
     row = served.row
     query = row["query"] or row["query_id"]
     return Listing(
@@ -128,12 +130,12 @@ def _listing(served: Served, places: IntColumn, clicked: int, grade: int, weight
             query=query, need=query, grades={row["ids"][clicked]: grade}, day=row["time"].date().isoformat()
         ),
         pool="open",
-        ids=tuple(row["ids"][place] for place in places.tolist()),
+        ids=tuple(row["ids"]),
         backends=row["backends"],
-        features=row["features"][places],
-        ranks=row["ranks"][places].T.astype(np.intp),
-        fused_ranks=row["fused_ranks"][places].astype(np.intp),
-        grades=np.where(places == clicked, grade, 0),
+        features=row["features"],
+        ranks=row["ranks"].T.astype(np.intp),
+        fused_ranks=row["fused_ranks"].astype(np.intp),
+        grades=np.where(np.arange(len(row["ids"])) == clicked, grade, 0),
         degraded=row["degraded"],
         weight=weight,
         slices=row["slices"] or None,

@@ -56,7 +56,7 @@ def clicked(
 
 
 def test_a_click_is_a_listing(tmp_path: Path) -> None:
-    """The clicked document against all else that was shown, as it was logged; another click is no better there."""
+    """The clicked document against all else that was ranked, as it was logged; another click is no better there."""
     events = [
         *(Event("q1", IMPRESSION, id_) for id_ in "abc"),
         *(Event("q1", CLICK, id_) for id_ in "bc"),
@@ -73,12 +73,13 @@ def test_a_click_is_a_listing(tmp_path: Path) -> None:
     assert (first.judged.grades, first.judged.day) == ({"b": 1}, "2023-11-14")
 
 
-def test_only_what_was_shown_counts(tmp_path: Path) -> None:
-    """What nobody could look at is not worse than what was clicked: neither below the fold nor off the page."""
+def test_a_click_is_held_against_what_was_not_shown_too(tmp_path: Path) -> None:
+    """Its place among all candidates is what counts: a model must know what to do with those below the fold."""
     events = [Event("q1", IMPRESSION, "a"), Event("q1", IMPRESSION, "b"), Event("q1", CLICK, "b")]
     paged = [Event("q2", CLICK, "b")]
     first, second = clicked(tmp_path, [search("q1"), search("q2", page_size=2)], [*events, *paged]).listings
-    assert (first.ids, second.ids) == (("a", "b"), ("a", "b"))
+    assert (first.ids, second.ids) == (("a", "b", "c"), ("a", "b", "c"))
+    assert (first.grades.tolist(), second.grades.tolist()) == ([0, 1, 0], [0, 1, 0])
 
 
 def test_what_gives_no_listing_is_counted(tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_what_gives_no_listing_is_counted(tmp_path: Path) -> None:
         search("q2"),
         search("q3", mix="other"),
         search("q4", schema_sha256="0" * 64),
-        search("q5", page_size=1),
+        search("q5", ids=["a"], features=[[0.0, 0.0]]),
     ]
     made = clicked(tmp_path, searches, [Event(f"q{number}", CLICK, "a") for number in (1, 3, 4, 5)])
     assert len(made.listings) == 1
