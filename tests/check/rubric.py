@@ -167,9 +167,10 @@ MODEL = (
     Row(
         "It is good enough on the parts that matter",
         "Declared slices are measured apart offline and watched apart online; the gate refuses a version that falls "
-        "for queries of one length or one pool.",
+        "for the queries of one slice or one pool.",
         tests=(
             "models/test_gate.py::test_a_drop_in_one_slice_is_not_hidden_by_the_mean",
+            "models/test_gate.py::test_a_query_is_in_the_slices_of_its_mix_and_of_its_pool",
             "models/test_slicing.py::test_a_slice_is_measured_by_its_own_queries",
             "mixer/test_slice_counts.py::test_answers_are_counted_by_slice",
             "integration/test_alerts.py::test_what_goes_wrong_raises_its_alerts",
@@ -177,7 +178,6 @@ MODEL = (
         ),
         commands=("mixer evaluate", "mixer models promote", "mixer online --by"),
         watched=("mixer_slice_score_bin_total", "MixerSliceDrift", "MixerSliceDegraded", "MixerSliceSlow"),
-        lacking="The gate does not look at the slices that a mix declares.",
     ),
     Row(
         "It is fair to those it serves",
