@@ -191,6 +191,8 @@ async def test_a_version_that_the_registry_changed(tmp_path: Path, monkeypatch: 
             told = await mixer.client.explain(search="csv file", model="r")
             assert version(told.answer) == manifest.version
             assert adds_up(told)
+        assert adds_up(await mixer.client.explain(search="csv file", model="a"))
+    # The mix's own model is at work, and needs no load.
     assert len(loads) == 2
 
 

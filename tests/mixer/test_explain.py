@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.base import FloatColumn
+from mixer import wire_explain
 from mixer.arrange import Arrange
-from mixer.explain import Explain, Explanation, parts_of
+from mixer.explain import Answered, Explain, Explanation, parts_of
 from mixer.merge import Merge
 from mixer.model import LightGbmModel, load
 from mixer.settings import MixSettings
@@ -135,6 +136,32 @@ def test_the_parts_of_a_forest_s_score(model_folder: Path) -> None:
     assert told.values.sum(axis=1) + told.bias == pytest.approx(scores, rel=1e-9)
     assert np.isnan(matrix).any()
     assert (np.abs(told.values).sum(axis=0)[:3] > 0).all()
+
+
+class Against(Linear):
+    """A model that orders everything the other way round."""
+
+    def score(self, matrix: FloatColumn) -> FloatColumn:
+        return -super().score(matrix)
+
+
+def test_by_another_model() -> None:
+    """The same candidates in that model's order, the rules applied to it; where each was served is told beside it."""
+    rules = mix("a", "b", pins=[{"query": "csv", "ids": ["e"]}])
+    made = ranked(rules, VALUES)
+    explain = Explain(rules, lambda name: Against(ref=ModelRef(name, "2", "0" * 64)))
+    other = explain.by(made, "against")
+    ids = np.array(made.candidates.ids)
+    assert "".join(ids[made.page.order]) == "ebdfca"
+    assert "".join(ids[other.page.order]) == "eacfdb"
+    assert (other.scores.ranker, other.model and other.model.ref.name) == (Ranker.MODEL, "against")
+    told = wire_explain.response_from(
+        explain(other, other.page.rows, always), Answered(made, "", 0.0), shown=()
+    )
+    assert [hit.id for hit in told.answer.hits] == [*"eacf"]
+    assert [place.rank for place in told.placements] == [1, 2, 3, 4]
+    assert [place.served_rank for place in told.placements] == [1, 6, 5, 4]
+    assert told.served_by.name == MODEL.name
 
 
 def test_rows_that_are_not_reached_in_time() -> None:
