@@ -114,6 +114,9 @@ def score_shift(before: FloatColumn, after: FloatColumn) -> float:
     there is no scale: fewer than two finite scores, or all of them equal.
     """
     before, after = before[np.isfinite(before)], after[np.isfinite(after)]
-    if not len(after) or len(before) < 2 or before.min() == before.max():
+    if not len(after) or len(before) < 2:
         return np.nan
-    return float((after.mean() - before.mean()) / before.std(ddof=1))
+    deviation = before.std(ddof=1)  # of scores that hardly differ it may be too small for a number
+    if not deviation or before.min() == before.max():
+        return np.nan
+    return float((after.mean() - before.mean()) / deviation)

@@ -196,7 +196,14 @@ def test_shift_is_in_standard_deviations(scores: list[float], deviations: float)
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [([], []), ([1.0], [2.0]), ([1.0, 1.0], [1.0, 2.0]), ([1.0, nan], [1.0, 2.0]), ([1.0, 2.0], [nan])],
+    [
+        ([], []),
+        ([1.0], [2.0]),
+        ([1.0, 1.0], [1.0, 2.0]),
+        ([1.0, nan], [1.0, 2.0]),
+        ([1.0, 2.0], [nan]),
+        ([0.0, 2.7e-166], [0.0]),
+    ],
 )
 def test_shift_without_a_scale_is_no_number(before: list[float], after: list[float]) -> None:
     """Nothing is divided by a spread that is not there."""

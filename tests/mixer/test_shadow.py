@@ -117,7 +117,8 @@ def test_the_distance_is_between_the_two_orders(pairs: list[tuple[float, float]]
     told = distance(made, values)
     assert told.overlap == rank_biased_overlap(Ranking.of(before), Ranking.of(after))
     assert told.tau == pytest.approx(kendall_tau_b(served, values), nan_ok=True)
-    assert told.churn == len(set(after[:10].tolist()) - set(before[:10].tolist())) / min(len(pairs), 10)
+    new = len(set(after[:10].tolist()) - set(before[:10].tolist()))
+    assert told.churn == pytest.approx(new / min(len(pairs), 10))
     assert told.shift == pytest.approx(score_shift(served, values), nan_ok=True)
 
 
