@@ -43,7 +43,7 @@ class Contributions:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """k rows of an answer explained: ranks (k,) from 1 after each step, `votes` (b, k)."""
+    """k rows of an answer explained: ranks (k,) from 1 after each step, 0 where not known; `votes` (b, k)."""
 
     answer: Answer
     rows: IntColumn
@@ -90,7 +90,8 @@ class Explain:
             rows=rows,
             fused_ranks=fused,
             scored_ranks=scored,
-            spread_ranks=spread,
+            # By turns of two arms, which no step here retraces.
+            spread_ranks=np.zeros_like(spread) if answer.page.draft else spread,
             ranks=final,
             votes=self._merge.counted_votes(candidates)[:, rows],
             contributions=contributions(answer, rows, in_time),

@@ -208,3 +208,58 @@ async def test_a_lane_without_its_model(tmp_path: Path) -> None:
             await mixer.client.explain(search="csv file", model="a")
         away.rename(tmp_path / "a" / MODEL)
         assert adds_up(await mixer.client.explain(search="csv file", model="a"))
+
+
+async def test_an_ensemble(tmp_path: Path) -> None:
+    """It is explained as the weighted sum of its members' parts, at work or asked for by name."""
+    for name, rounds in (("a", 5), ("b", 8)):
+        write(tmp_path / name, rounds)
+    members = [{"model": "a", "weight": 0.25}, {"model": "b", "weight": 2.0}]
+    models = {**{name: {"path": tmp_path / name} for name in "ab"}, "both": {"members": members}}
+    async with mixers.running(settings(models, model="both")) as mixer:
+        served = await mixer.search("csv file")
+        told = await mixer.client.explain(served.query_id)
+        assert (told.answer.hits, adds_up(told)) == (served.hits, True)
+        alone = [await mixer.client.explain(served.query_id, model=name, ids=_ids(told)) for name in "ab"]
+        rows = [{hit.id: row for hit, row in zip(e.answer.hits, e.contributions, strict=True)} for e in alone]
+        for hit, row in zip(told.answer.hits, told.contributions, strict=True):
+            assert row == pytest.approx(0.25 * rows[0][hit.id] + 2.0 * rows[1][hit.id])
+    async with mixers.running(settings(models)) as mixer:
+        asked = await mixer.client.explain(search="csv file", model="both")
+        assert [(hit.id, hit.score) for hit in asked.answer.hits] == [
+            (h.id, h.score) for h in told.answer.hits
+        ]
+        assert adds_up(asked)
+
+
+def _ids(told: ExplainResult) -> list[str]:
+    return [hit.id for hit in told.answer.hits]
+
+
+async def test_a_member_that_is_not_there(tmp_path: Path) -> None:
+    """The refusal of an ensemble names the member's check."""
+    write(tmp_path / "a", 5)
+    models = {
+        **{name: {"path": tmp_path / name} for name in "ab"},
+        "both": {"members": [{"model": "a"}, {"model": "b"}]},
+    }
+    async with mixers.running(settings(models)) as mixer:
+        with pytest.raises(MixerError, match="'both' does not pass its manifest check here"):
+            await mixer.client.explain(search="csv file", model="both")
+
+
+async def test_a_drafted_list(tmp_path: Path) -> None:
+    """Hits stand as they were drafted, the arm's own scores are explained, steps that are not known are not told."""
+    for name, rounds in (("a", 5), ("b", 8)):
+        write(tmp_path / name, rounds)
+    arms = [
+        {"name": "control", "share": 0.0},
+        {"name": "duel", "share": 1.0, "model": "b", "interleave": True},
+    ]
+    models = {name: {"path": tmp_path / name} for name in "ab"}
+    async with mixers.running(settings(models, experiment={"salt": "s", "arms": arms})) as mixer:
+        served = await mixer.search("csv file")
+        told = await mixer.client.explain(served.query_id)
+        assert ([hit.id for hit in told.answer.hits], adds_up(told)) == ([h.id for h in served.hits], True)
+        assert {place.spread_rank for place in told.placements} == {0}
+        assert [place.rank for place in told.placements] == [*range(1, len(served.hits) + 1)]
