@@ -37,7 +37,7 @@ def test_what_is_named_must_exist(row: Row, fault: str) -> None:
     ("line", "there"),
     [
         ("mixer models promote --bounds", True),
-        ("mixer search --explain", True),
+        ("mixer search --json", True),
         ("mixer models", False),
         ("mixer models promote --bound", False),
         ("mixer promote", False),
