@@ -31,6 +31,8 @@ ALL_CHECKS: tuple[CheckName, ...] = get_args(CheckName)
 
 _REPEATS, _WARM_UPS = 30, 3
 _Q10, _Q90 = 0.1, 0.9
+_LEAST_WIDTH = 1e-9
+"""Of a feature's spread, relative to its values: narrower is none."""
 
 
 def judge(
@@ -122,8 +124,9 @@ def _units(ours: Measured, _: Peer, bounds: Bounds) -> Check:
 def _spread_factor(column: FloatColumn, edges: tuple[float, ...]) -> float:
     """Width between the 10th and 90th percentile over that of the training; 1 where either has none."""
     known = column[np.isfinite(column)]
+    # An edge just below the least value stands for no width.
     trained = edges[-1] - edges[0] if edges else 0.0
-    if not len(known) or not trained:
+    if not len(known) or trained <= _LEAST_WIDTH * max(abs(edge) for edge in (*edges, 1.0)):
         return 1.0
     low, high = np.quantile(known, [_Q10, _Q90])
     return float(high - low) / trained or 1.0

@@ -224,7 +224,12 @@ def for_work(settings: Settings, mix: str, with_model: bool) -> Settings:
     patient = {
         name: backend.model_copy(update={"timeout_s": 5.0}) for name, backend in rules.backends.items()
     }
-    model = rules.model if with_model else ""
+    alone = {
+        "backends": patient,
+        "model": rules.model if with_model else "",
+        "experiment": None,
+        "shadows": (),
+    }
     return settings.model_copy(
         update={
             "server": settings.server.model_copy(
@@ -233,7 +238,7 @@ def for_work(settings: Settings, mix: str, with_model: bool) -> Settings:
             "limits": settings.limits.model_copy(update={"page_size": asked}),
             "feature_log": None,
             "feedback": None,
-            "mixes": {mix: rules.model_copy(update={"backends": patient, "model": model})},
+            "mixes": {mix: rules.model_copy(update=alone)},
         }
     )
 

@@ -154,6 +154,16 @@ def test_a_unit_bug_in_training(tmp_path: Path, current: Measured, column: int) 
     assert checks["units"].figure == pytest.approx(100, rel=0.5)
 
 
+def test_a_feature_that_was_one_value_in_training(tmp_path: Path, current: Measured) -> None:
+    """It has no spread to compare, whatever it is served as: the units check does not refuse for it."""
+
+    def still(rows: np.ndarray) -> np.ndarray:
+        rows[:, 1] = 0.0
+        return rows
+
+    assert judged(trained_on(still, tmp_path / "c"), current)["units"].outcome == "passed"
+
+
 def test_a_truncated_file(folder: Path, current: Measured) -> None:
     """The checksum stops it before anything opens it."""
     data = (folder / MODEL).read_bytes()
