@@ -8,7 +8,7 @@ RANK := .venv-rank
 PEERS := .venv-peers
 LOCK := --universal --generate-hashes --no-emit-find-links --no-emit-index-url --no-header
 
-.PHONY: help demo test check bench bench-check bench-compare bench-rank bench-peers integration format protos docs lock demo-model eval-demo eval-msrd
+.PHONY: help demo story test check bench bench-check bench-compare bench-rank bench-peers integration format protos docs lock demo-model eval-demo eval-msrd
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ $(PEERS)/.ready: requirements.lock tests/bench/peers/requirements.lock $(READY)
 
 demo: $(READY) ## Index the standard library's docs, start three backends and Mixer, search, serve
 	$(BIN)/mixer demo
+
+story: $(READY) ## Tell a model's life on a real server under load: learned, tried, promoted; broken ones stopped
+	$(BIN)/python -m mixer.demo.story
 
 test: $(READY) ## Run the tests
 	$(BIN)/pytest -n 2

@@ -8,7 +8,7 @@ import platform
 import re
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -130,12 +130,18 @@ def served(stage: Stage) -> Iterator[Collector]:
     with ExitStack() as stack:
         collector = Collector()
         stack.callback(collector.stop)
-        for name, kind in BACKENDS.items():
-            config = stage.folder / f"{name}.yaml"
-            config.write_text(f"kind: {kind}\nindex: {stage.index(name).name}\n", encoding="utf-8")
-            stack.enter_context(backend(name, config, stage.ports[name], stage.folder, collector.environment))
+        for process in backends(stage, collector.environment):
+            stack.enter_context(process)
         stack.enter_context(mixer(stage.settings, stage.ports["mixer"], stage.folder, collector.environment))
         yield collector
+
+
+def backends(stage: Stage, environment: Mapping[str, str]) -> Iterator[AbstractContextManager[None]]:
+    """The three engines, each a process that runs within its context."""
+    for name, kind in BACKENDS.items():
+        config = stage.folder / f"{name}.yaml"
+        config.write_text(f"kind: {kind}\nindex: {stage.index(name).name}\n", encoding="utf-8")
+        yield backend(name, config, stage.ports[name], stage.folder, environment)
 
 
 def ask(query: str, target: str, collector: Collector, console: Console) -> None:
