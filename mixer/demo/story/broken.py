@@ -23,8 +23,8 @@ _BY_HEART = training.Recipe(
     patience=0,
 )
 UNITS = 1000.0
-_TURNED = "0123"
-"""First digits of the digests of a quarter of the queries."""
+_TURNED = "012345"
+"""First digits of the digests of three queries in eight."""
 
 
 class Workshop:
@@ -57,7 +57,7 @@ class Workshop:
         self._spoiled(scaled, folder)
 
     def by_heart(self, folder: Path) -> None:
-        """Learned the gate's queries by heart, and a quarter of people's from grades turned round."""
+        """Learned the gate's queries by heart, and many of people's from grades turned round."""
         asked = [_turned(ls) if ls.judged.digest[0] in _TURNED else ls for ls in self._by_split["train"]]
         learned = [*self._by_split["test"], *asked]
         self._written(training.fit(learned, self._by_split["test"], self._features, _BY_HEART), folder)
