@@ -158,7 +158,7 @@ class Report:
         for replayed in self.differing:
             yield f"{replayed.served.query_id}: {_told(replayed)}"
         if self.rearranged:
-            yield f"{self.rearranged} answers stand in another order than their scores': rules of the mix"
+            yield f"{self.rearranged} answers stand in another order than their scores': by rules of the mix, a draft or chance"
 
 
 def _told(replayed: Replayed) -> str:

@@ -194,6 +194,10 @@ def slowly(score: Any, *scored: Any) -> Any:
     return score(*scored)
 
 
+def elsewhere(score: Any, *scored: Any) -> Any:
+    return score(*scored) + 10.0
+
+
 async def tell(mixer: Mixer, result: SearchResult) -> None:
     """Somebody saw the answer, and clicked if it was the control's."""
     kinds = [EventKind.IMPRESSION, *([EventKind.CLICK] if result.arm == "control" else [])]
@@ -215,7 +219,14 @@ async def rollback(mixer: Mixer, reason: str, users: int = 400) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "reason"), [(fails, "fallbacks"), (crashes, "errors"), (slowly, "latency"), (None, "clicks")]
+    ("how", "reason"),
+    [
+        (fails, "fallbacks"),
+        (crashes, "errors"),
+        (slowly, "latency"),
+        (elsewhere, "scores"),
+        (None, "clicks"),
+    ],
 )
 async def test_a_canary_past_a_bound_is_taken_back(
     models: dict[str, Manifest],
@@ -229,7 +240,13 @@ async def test_a_canary_past_a_bound_is_taken_back(
     version = list(models.values())[1].version
     if how:
         spoil(monkeypatch, version, how)
-    bounds = {**BOUNDS, "latency_ratio": 1.5, "min_requests": 300 if reason == "latency" else 40}
+    shift = 0.25 if reason == "scores" else None
+    bounds = {
+        **BOUNDS,
+        "score_shift": shift,
+        "latency_ratio": 1.5,
+        "min_requests": 300 if reason == "latency" else 40,
+    }
     folder = tmp_path / "verdicts"
     events = tmp_path / "events" if reason == "clicks" else None
     declared = settings(models, canary=bounds, verdicts=str(folder), events=events)

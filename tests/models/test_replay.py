@@ -104,7 +104,9 @@ def test_a_rearranged_answer_is_the_same_and_told(model: LightGbmModel, tmp_path
     assert replayed.order.tolist() == [*range(1, 12), 0]
     report = Report()
     report.add(replayed)
-    assert list(report.lines()) == ["1 answers stand in another order than their scores': rules of the mix"]
+    assert list(report.lines()) == [
+        "1 answers stand in another order than their scores': by rules of the mix, a draft or chance"
+    ]
 
 
 def test_ties_break_as_in_serving(model: LightGbmModel, tmp_path: Path) -> None:
