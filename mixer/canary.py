@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from backends.base import FloatColumn
-from mixer.settings import CanarySettings
+from mixer.experiment_settings import CanarySettings
 from mixer.values import IntColumn
 
 ROWS = 16_384

@@ -10,9 +10,9 @@ from mixer import ensemble
 from mixer.ensemble import Ensemble
 from mixer.errors import UnfitModel
 from mixer.model import LightGbmModel, ModelRefused
+from mixer.model_settings import ModelSettings
 from mixer.rollout import Lane
 from mixer.schema import Feature
-from mixer.settings import ModelSettings
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,8 @@ from mixer.cli_inputs import (
 from mixer.cli_words import console, errors, failure
 from mixer.client import MixerError
 from mixer.faults import describe
-from mixer.settings import EnsembleModelSettings, Settings
+from mixer.model_settings import EnsembleModelSettings
+from mixer.settings import Settings
 
 if TYPE_CHECKING:
     from mixer.manifest import Manifest

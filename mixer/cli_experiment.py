@@ -17,8 +17,9 @@ from rich.table import Table
 from mixer import settings
 from mixer.arms import sample_ratio_p
 from mixer.duel import PREFERRED
+from mixer.experiment_settings import ArmSettings, ExperimentSettings
 from mixer.sequential import Tally, interval, log_evidence
-from mixer.settings import ArmSettings, ExperimentSettings, SettingsError
+from mixer.settings import SettingsError
 from mixer.verdicts import Verdicts
 
 app = typer.Typer(

@@ -14,10 +14,10 @@ from time import monotonic
 import numpy as np
 
 from mixer import catalogue
+from mixer.experiment_settings import InterleaveSettings
 from mixer.interleave import preference
 from mixer.metrics import Metrics
 from mixer.sequential import SequentialTest, Tally, log_evidence
-from mixer.settings import InterleaveSettings
 from mixer.values import Answer, ModelRef
 
 log = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ from pathlib import Path
 from backends.base import FloatColumn
 from mixer import sources
 from mixer.model import LightGbmModel, ModelRefused
+from mixer.model_settings import EnsembleModelSettings, MemberSettings, ModelSettings
 from mixer.rank import RankByModel
 from mixer.schema import Feature
-from mixer.settings import EnsembleModelSettings, MemberSettings, ModelSettings
 from mixer.values import ModelRef, Ranker, Scores
 
 

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from mixer.errors import Overloaded
 from mixer.events import Event, EventOutcome
+from mixer.log_settings import FeedbackSettings
 from mixer.parquet import Rotating
-from mixer.settings import FeedbackSettings
 
 log = logging.getLogger(__name__)
 

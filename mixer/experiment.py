@@ -15,11 +15,11 @@ from mixer.canary import Breach, Window, judge
 from mixer.cursor import CursorSigner
 from mixer.duel import Duel
 from mixer.errors import ClientError, InvalidRequest
+from mixer.experiment_settings import ArmSettings, CanarySettings, ExperimentSettings
 from mixer.metrics import Metrics
 from mixer.model import LightGbmModel, ModelRefused
 from mixer.record import current
 from mixer.rollout import Deployed, Lane
-from mixer.settings import ArmSettings, CanarySettings, ExperimentSettings
 from mixer.values import Answer, ModelRef, Request
 from mixer.verdicts import Verdict, Verdicts
 

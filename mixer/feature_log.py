@@ -16,10 +16,11 @@ import pyarrow as pa
 
 from mixer import catalogue
 from mixer.describe import Redactor
+from mixer.log_settings import FeatureLogSettings
 from mixer.logged import Conversion, Declared, Entry
 from mixer.metrics import Metrics
 from mixer.record import current
-from mixer.settings import FeatureLogSettings, Secrets, Settings
+from mixer.settings import Secrets, Settings
 from mixer.sinks import Around, Sink, open_sink
 from mixer.slices import Slices
 from mixer.values import Answer, Request

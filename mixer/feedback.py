@@ -16,9 +16,9 @@ from mixer import catalogue
 from mixer.errors import EventsNotWritten
 from mixer.event_log import EventLog, Taken
 from mixer.events import Event, EventKind, EventOutcome
+from mixer.log_settings import FeedbackSettings
 from mixer.metrics import Metrics
 from mixer.recent import Recent
-from mixer.settings import FeedbackSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,15 @@ from typing import Any
 from mixer import sources
 from mixer.ensemble import Ensemble, Member, refused
 from mixer.model import LightGbmModel, ModelRefused
-from mixer.rollout import Loaded, Loading, Slot, Watcher
-from mixer.schema import Feature
-from mixer.settings import (
+from mixer.model_settings import (
     EnsembleModelSettings,
     FolderModelSettings,
     MemberSettings,
     ModelSettings,
     RegistryModelSettings,
 )
+from mixer.rollout import Loaded, Loading, Slot, Watcher
+from mixer.schema import Feature
 from mixer.sources import Registered
 
 Watch = Callable[[], Coroutine[Any, Any, None]]

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mixer import pull, settings
+from mixer.model_settings import RegistryModelSettings
 from mixer.proof import RegistryError
 from mixer.registry import Pointer, Registry, now
 from mixer.schema import Feature
-from mixer.settings import RegistryModelSettings, Settings
+from mixer.settings import Settings
 from mixer.slices import Slices
 
 

@@ -12,9 +12,10 @@ import pyarrow as pa
 
 from mixer import catalogue
 from mixer.json_rows import json_rows
+from mixer.log_settings import KafkaSinkSettings, OtlpSinkSettings, ParquetSinkSettings
 from mixer.metrics import Metrics
 from mixer.parquet import Rotating
-from mixer.settings import KafkaSinkSettings, OtlpSinkSettings, ParquetSinkSettings, Secrets
+from mixer.settings import Secrets
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from mixer import model, pull
 from mixer.model import LightGbmModel, ModelRefused
+from mixer.model_settings import FolderModelSettings, RegistryModelSettings
 from mixer.proof import RegistryError
 from mixer.registry import Pointer, Registry
 from mixer.schema import Feature
-from mixer.settings import FolderModelSettings, RegistryModelSettings
 
 
 def load(declared: FolderModelSettings | RegistryModelSettings, features: Sequence[Feature]) -> LightGbmModel:

@@ -17,6 +17,7 @@ from mixer.describe import OfRank, Redactor, describers
 from mixer.draft import ArrangeDraft, RankBoth, Rival
 from mixer.ensemble import Ensemble, RankByEnsemble
 from mixer.experiment import Experiment
+from mixer.experiment_settings import ExperimentSettings, ShadowSettings
 from mixer.explain import Explain
 from mixer.fanout import FanOut, ask
 from mixer.features import MakeFeatures
@@ -29,7 +30,7 @@ from mixer.pipeline import Pipeline
 from mixer.plan import MakePlan
 from mixer.rank import Rank, RankByFusion, RankByModel
 from mixer.rollout import Deployed, Lane, Loaded, Loading
-from mixer.settings import ExperimentSettings, MixSettings, Settings, ShadowSettings
+from mixer.settings import MixSettings, Settings
 from mixer.shadow import Shadow, Shadows
 from mixer.shadow_counts import ShadowCounts
 from mixer.slices import Slices

@@ -158,7 +158,8 @@ class Report:
         for replayed in self.differing:
             yield f"{replayed.served.query_id}: {_told(replayed)}"
         if self.rearranged:
-            yield f"{self.rearranged} answers stand in another order than their scores': by rules of the mix, a draft or chance"
+            why = "by rules of the mix, a draft or chance"
+            yield f"{self.rearranged} answers stand in another order than their scores': {why}"
 
 
 def _told(replayed: Replayed) -> str:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mixer import canary
 from mixer.canary import Figures, Window, judge
-from mixer.settings import CanarySettings
+from mixer.experiment_settings import CanarySettings
 
 BOUNDS = CanarySettings()
 NAN = float("nan")

@@ -8,8 +8,8 @@ import pytest
 
 from mixer import duel
 from mixer.duel import Duel
+from mixer.experiment_settings import InterleaveSettings
 from mixer.metrics import Metrics
-from mixer.settings import InterleaveSettings
 from mixer.values import Answer, Draft, ModelRef, Page
 from tests.samples import MODEL, answer, candidates, request, scores
 

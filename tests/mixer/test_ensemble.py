@@ -15,8 +15,9 @@ from backends.base import FloatColumn
 from mixer import ensemble, model
 from mixer.ensemble import Ensemble, Member, RankByEnsemble
 from mixer.model import ModelRefused
+from mixer.model_settings import ModelSettings
 from mixer.rank import ScoringFailed
-from mixer.settings import ModelSettings, SettingsError, parse
+from mixer.settings import SettingsError, parse
 from mixer.values import ModelRef, Ranker
 from tests import forest
 from tests.doubles import engines, mixers

@@ -11,9 +11,9 @@ import pytest
 
 from mixer import feature_log
 from mixer.feature_log import FeatureLog
+from mixer.log_settings import FeatureLogSettings
 from mixer.logged import Conversion, Declared, Entry
 from mixer.metrics import Metrics
-from mixer.settings import FeatureLogSettings
 from mixer.values import Answer, Request
 from tests.doubles import engines, mixers
 from tests.samples import answer, request

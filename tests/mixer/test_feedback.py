@@ -18,9 +18,9 @@ from mixer.client import Event, EventKind, EventOutcome, MixerClient, MixerError
 from mixer.errors import EventsNotWritten, Overloaded
 from mixer.event_log import SCHEMA, EventLog
 from mixer.feedback import Feedback, Search
+from mixer.log_settings import FeedbackSettings
 from mixer.metrics import Metrics
 from mixer.parquet import Rotating
-from mixer.settings import FeedbackSettings
 from tests.doubles import engines, mixers
 from tests.doubles.mixers import Mixer
 

@@ -10,7 +10,9 @@ import yaml
 from pydantic import ValidationError
 
 from mixer import settings
-from mixer.settings import FolderModelSettings, InterleaveSettings, Secrets, Settings, SettingsError
+from mixer.experiment_settings import InterleaveSettings
+from mixer.model_settings import FolderModelSettings
+from mixer.settings import Secrets, Settings, SettingsError
 
 SOUND = """
 backends:

@@ -12,10 +12,11 @@ from confluent_kafka import Consumer, Producer
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
+from mixer.log_settings import FeatureLogSettings
 from mixer.logged import SCHEMA, Conversion, Declared, Entry
 from mixer.metrics import Metrics
 from mixer.parquet import Rotating
-from mixer.settings import FeatureLogSettings, Secrets
+from mixer.settings import Secrets
 from mixer.sinks import Around, Sink, open_sink
 from tests.doubles import collectors
 from tests.samples import answer, request

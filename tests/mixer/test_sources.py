@@ -10,8 +10,9 @@ from mixer import app, settings, sources
 from mixer.manifest import MODEL
 from mixer.metrics import Metrics
 from mixer.model import ModelRefused
+from mixer.model_settings import FolderModelSettings, RegistryModelSettings
 from mixer.registry import Registry
-from mixer.settings import FolderModelSettings, RegistryModelSettings, SettingsError
+from mixer.settings import SettingsError
 from mixer.store import open_store
 from mixer.values import Ranker
 from tests import forest

@@ -26,8 +26,8 @@ from mixer.demo.show import BACKENDS, MODEL, Stage
 from mixer.manifest import MODEL as MODEL_FILE
 from mixer.manifest import sha256_of
 from mixer.model import read_manifest
+from mixer.model_settings import FolderModelSettings
 from mixer.schema import schema_hash
-from mixer.settings import FolderModelSettings
 
 HERE = Path(show.__file__).parent
 
