@@ -10,7 +10,7 @@ from pathlib import Path
 from mixer import settings
 from mixer.demo.story.broken import Workshop, cut_short, truncated
 from mixer.demo.story.crowd import Crowd
-from mixer.demo.story.stage import CANDIDATE, SERVING, SHADOW, Scene, StoryBroken, expect
+from mixer.demo.story.stage import CANDIDATE, RIVAL, SERVING, SHADOW, Scene, StoryBroken, expect
 from mixer.manifest import MODEL, Manifest
 from mixer.model import read_manifest
 from models import work
@@ -71,6 +71,7 @@ def canary(scene: Scene, crowd: Crowd) -> None:
     """B answers a part of the people and is held against A; another part sees lists drafted by both in turns."""
     scene.title("B as a canary: three in ten people; two in ten see both")
     _publish(scene, "B", CANDIDATE)
+    _publish(scene, "B", RIVAL)
     scene.until(lambda: scene.metric("mixer_arm_share_ratio", arm="canary") > 0, "the canary gets its share")
     mark = crowd.visits
     crowd.wait(SEARCHES_TO_CHECK, scene.console)

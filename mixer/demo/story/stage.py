@@ -31,8 +31,8 @@ from mixer.registry import Registry
 from models.judgements import Judged, Judgements
 from models.judgements import read as read_judgements
 
-SERVING, CANDIDATE, SHADOW = "stdlib", "candidate", "shadow"
-"""Models of the registry: who serves, who is tried on some people, who scores beside and drafts lists in turns."""
+SERVING, CANDIDATE, RIVAL, SHADOW = "stdlib", "candidate", "rival", "shadow"
+"""Models of the registry: who serves, who is tried on some, who drafts lists with who serves, who scores beside."""
 EXPLORE_HITS = 10
 FROM_CLICKS = RECIPE.model_copy(update={"rounds": 200, "patience": 50, "open_depth": 30})
 _LABELLED = 25
@@ -168,7 +168,7 @@ def _settings(demo: Stage) -> dict[str, Any]:
     made: dict[str, Any] = yaml.safe_load(demo.settings.read_text(encoding="utf-8"))
     made["models"] = {
         name: {"registry": "registry", "name": name, "poll_s": 0.5, "cache": "cache"}
-        for name in (SERVING, CANDIDATE, SHADOW)
+        for name in (SERVING, CANDIDATE, RIVAL, SHADOW)
     }
     made["feature_log"] = {"query": "raw", "sinks": [{"kind": "parquet", "folder": "served", "file_s": 5}]}
     made["feedback"] = {"folder": "events", "window_s": 3600, "seconds": 5}
@@ -187,7 +187,7 @@ def _settings(demo: Stage) -> dict[str, Any]:
             {"name": "control", "share": 0.3},
             {"name": "explore", "share": 0.2, "explore_hits": EXPLORE_HITS},
             {"name": "canary", "share": 0.3, "model": CANDIDATE, "canary": {"latency_ratio": 3.0}},
-            {"name": "duel", "share": 0.2, "model": SHADOW, "interleave": {"settle_s": 5}},
+            {"name": "duel", "share": 0.2, "model": RIVAL, "interleave": {"settle_s": 5}},
         ],
     }
     return made
