@@ -151,9 +151,9 @@ class Watcher:
             self._loading.count("swapped")
 
     async def _follow(self, pointer: Pointer) -> None:
-        async with self._loading.turn:
-            loaded = self._kept(pointer)
-            if loaded is None:
+        loaded = self._kept(pointer)
+        if loaded is None:  # who goes back waits for nobody's load
+            async with self._loading.turn:
                 loaded = await asyncio.to_thread(self._load, pointer)
         self._slot.put(loaded)
         self._followed = [(pointer, loaded), *self._followed[:1]]

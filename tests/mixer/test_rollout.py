@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mixer import model
 from mixer.client import AsyncMixerClient, MixerError
 from mixer.manifest import MANIFEST, MODEL, Manifest
+from mixer.model import LightGbmModel
 from mixer.results import SearchResult
 from mixer.settings import TelemetrySettings
 from tests import forest
@@ -276,6 +279,41 @@ async def test_the_model_before_comes_back_from_memory(
         monkeypatch.setattr(model, "load", None)
         shelf.point_at(a.version, a.model_sha256)
         await mixers.until(lambda: at_work(mixer) == a.version)
+
+
+async def test_who_goes_back_waits_for_nobody_s_load(
+    shelf: Shelf, quick_load: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Models are loaded one at a time; one that was at work before is there while another arm's still loads."""
+    a, b = shelf.publish(6), shelf.publish(9)
+    shelf.promote(a)
+    load, begun, go_on = model.load, Counter[str](), threading.Event()
+
+    def slow_the_second_time(*given: Any) -> LightGbmModel:
+        loaded = load(*given)
+        begun[loaded.ref.version] += 1
+        if loaded.ref.version == b.version and begun[b.version] == 2:
+            go_on.wait(20)
+        return loaded
+
+    arms = [{"name": "control", "share": 0.5}, {"name": "other", "share": 0.5}]
+    async with mixers.running(settings(shelf, experiment={"salt": "s", "arms": arms})) as mixer:
+        monkeypatch.setattr(model, "load", slow_the_second_time)
+        shelf.promote(b)
+        await mixers.until(lambda: begun[b.version] == 2)
+        assert versions_at_work(mixer) == {a.version, b.version}
+        shelf.point_at(a.version, a.model_sha256)
+        try:
+            await mixers.until(lambda: versions_at_work(mixer) == {a.version})
+        finally:
+            go_on.set()
+
+
+def versions_at_work(mixer: Mixer) -> set[str]:
+    """Of all arms."""
+    split = mixer.app.mixes["default"].experiment
+    assert split
+    return {arm.ref.version for arm in split.arms if arm.ref}
 
 
 async def test_other_features_are_refused(shelf: Shelf, quick_load: None) -> None:
