@@ -150,7 +150,7 @@ async def test_an_exploring_arm_draws_the_head_of_its_lists(models: dict[str, Ma
     async with mixers.running(settings(models, explore_hits=3)) as mixer:
         found: dict[str, set[tuple[str, ...]]] = {"control": set(), "canary": set()}
         for n in range(60):
-            result = await ask(mixer, f"u{n}")
+            result = await ask(mixer, f"u{n}", request_id=f"q{n}")
             found[result.arm].add(tuple(hit.id for hit in result.hits))
     assert len(found["control"]) == 1
     assert len(found["canary"]) == 6
