@@ -16,11 +16,11 @@ import numpy as np
 
 from backends.base import FloatColumn
 from mixer.experiment_settings import CanarySettings
-from mixer.values import IntColumn
+from mixer.stability import psi
 
 ROWS = 16_384
 """Requests of one arm that are remembered at most."""
-_Z, _QUANTILE, _LEAST_SHARE = 3.29, 0.95, 1e-4
+_Z, _QUANTILE = 3.29, 0.95
 
 Reason = Literal["errors", "fallbacks", "latency", "scores", "clicks"]
 
@@ -105,12 +105,13 @@ class Window:
         rows = self._at_s > since_s
         answered = rows & ~self._failed
         free = max(len(self._shares) - 1, 0)
+        bins = self._bins[answered].sum(axis=0)
         return Figures(
             requests=int(rows.sum()),
             failed=int(self._failed[rows].sum()),
             fell_back=int(self._fell_back[answered].sum()),
             added_s=np.sort(self._added_s[answered]),
-            score_shift=_stability_index(self._bins[answered].sum(axis=0), self._shares),
+            score_shift=psi(self._shares, bins) if bins.any() else 0.0,
             score_noise=(free + _Z * sqrt(2 * free)) / max(int(answered.sum()), 1),
             seen=int(self._seen[answered].sum()),
             clicked=int(self._clicked[answered].sum()),
@@ -159,15 +160,6 @@ def _breaches(bounds: CanarySettings, arm: Figures, control: Figures) -> Iterato
         if drop > bounds.ctr_drop:
             rates = arm.clicked / arm.seen, control.clicked / control.seen
             yield Breach("clicks", *rates, bounds.ctr_drop, arm.seen, control.seen)
-
-
-def _stability_index(counts: IntColumn, shares: FloatColumn) -> float:
-    """PSI: the sum over bins of (served - trained) * ln(served / trained)."""
-    total = counts.sum()
-    if not total:
-        return 0.0
-    served, trained = (np.maximum(each, _LEAST_SHARE) for each in (counts / total, shares / shares.sum()))
-    return float(((served - trained) * np.log(served / trained)).sum())
 
 
 def _least_rise(ours: tuple[int, int], theirs: tuple[int, int]) -> float:

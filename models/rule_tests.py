@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mixer import catalogue as metrics
+from mixer import stability
 from mixer.catalogue import Metric
 from mixer.manifest import Manifest, Profile
 from models import alerts, drift
@@ -300,7 +301,7 @@ class _Maker:
             ): f"0+100x{hours - 120} {hours - 120}00x119",
             self.series(metrics.SLICE_SCORE_BIN, **labels, bin="1"): f"0x{hours - 120} 0+100x119",
         }
-        value = drift.psi([1.0, 0.0], [0.0, 1.0])
+        value = stability.psi([1.0, 0.0], [0.0, 1.0])
         return Case(series, [Expected(alerts.SLICE_DRIFT, labels, value)], at="1555m")
 
     def _of_model(self, mix: str, manifest: Manifest) -> Iterator[Case]:
@@ -326,7 +327,7 @@ class _Maker:
         labels = {"mix": mix, "version": manifest.version}
         trained = drift.shares_of(manifest.score_profile)
         moved = [0.0] * (len(trained) - 2) + [1.0, 0.0]
-        value, series = drift.psi(trained, moved), self._scored(mix, manifest, moved)
+        value, series = stability.psi(trained, moved), self._scored(mix, manifest, moved)
         samples = {"mix_version:mixer_score:psi1h" + _selector("", {"mix": mix}): (labels, value)}
         yield Case(series, [Expected(alerts.SCORE_DRIFT, labels, value)], samples=samples)
         answers = self.series(metrics.CANDIDATES, "_count", mix=mix)
@@ -353,7 +354,7 @@ class _Maker:
         trained = drift.shares_of(manifest.profiles[feature])
         least = trained.index(min(trained))
         moved = [float(place == least) for place in range(len(trained))]
-        value = drift.psi(trained, moved)
+        value = stability.psi(trained, moved)
         labels = {"mix": mix, "version": manifest.version, "feature": feature}
         selector = _selector("", {"mix": mix, "feature": feature})
         samples = {f"mix_version_feature:mixer_feature:psi1h{selector}": (labels, value)}

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from mixer import catalogue as metrics
+from mixer import stability
 from mixer.catalogue import Metric
 from mixer.manifest import Manifest
 from models import alerts, drift
@@ -244,7 +245,7 @@ def _values(mixes: Mixes, bounds: Bounds) -> Iterator[Recorded | Raised]:
 
 
 def _psi(by: str, counted: str, reference: str, what: str) -> Iterator[Recorded]:
-    """The shares of bins, and from them the index, as `models.drift.psi` computes it."""
+    """The shares of bins, and from them the index, as `mixer.stability.psi` computes it."""
     level = by.replace(", ", "_")
     share, trained = f"{level}_bin:mixer_{what}_bin:share1h", f"{level}_bin:mixer_{what}_bin:trained"
     whole = f"({_increase(by, counted)} > 0)"
@@ -291,7 +292,7 @@ def _slice_drift(mixes: Mixes, bounds: Bounds) -> Iterator[Recorded | Raised]:
 
 
 def _index(by: str, share: str, trained: str) -> str:
-    new, old = (f"clamp_min({name}, {drift.LEAST_SHARE:g})" for name in (share, trained))
+    new, old = (f"clamp_min({name}, {stability.LEAST_SHARE:g})" for name in (share, trained))
     return f"sum by ({by}) (({new} - {old}) * ln({new} / {old}))"
 
 

@@ -353,7 +353,7 @@ MONITORING = (
         "It has not become worse",
         "Scores that drift from those of the training raise an alert by mix and slice; clicks give CTR, MRR and NDCG.",
         tests=(
-            "models/test_drift.py::test_psi_by_hand",
+            "mixer/test_stability.py::test_psi_by_hand",
             "mixer/test_observe.py::test_scores_and_features_are_counted_by_the_model_s_own_bins",
             "models/test_online.py::test_measures_by_hand",
         ),
