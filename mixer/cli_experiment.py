@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from math import exp
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from prometheus_client.parser import text_string_to_metric_families
-from rich.console import Console
 from rich.table import Table
 
-from mixer import settings
+from mixer import metrics_page
 from mixer.arms import sample_ratio_p
+from mixer.cli_inputs import Config, Mix, mix_of, settings_of
+from mixer.cli_words import console, failure, say
 from mixer.duel import PREFERRED
 from mixer.experiment_settings import ArmSettings, ExperimentSettings
 from mixer.sequential import Tally, interval, log_evidence
-from mixer.settings import SettingsError
 from mixer.verdicts import Verdicts
 
 app = typer.Typer(
     no_args_is_help=True, help="Experiments: arms of a mix's traffic, each with a model of its own."
 )
-console = Console()
-errors = Console(stderr=True)
-
-_TIMEOUT_S = 10.0
 SUSPECT_P = 0.001
 """Below it the split is taken for broken: what the arms' figures say is not to be believed."""
 
@@ -45,8 +38,8 @@ def _group() -> None:
 
 @app.command()
 def check(
-    config: Annotated[Path, typer.Option("--config", "-c", help="Settings file (YAML).")],
-    mix: Annotated[str, typer.Option(help="Mix; the default one where not given.")] = "",
+    config: Config,
+    mix: Mix = "",
     metrics: Annotated[
         str, typer.Option(help="Metrics page of a server, or of a Prometheus that federates all of them.")
     ] = "http://localhost:9464/metrics",
@@ -61,17 +54,17 @@ def check(
     shares = [sample("mixer_arm_share_ratio", arm=arm.name) for arm in declared.arms]
     keys = [int(sample("mixer_arm_keys", arm=arm.name)) for arm in declared.arms]
     if not sum(shares):
-        raise _failure(f"{metrics} tells of no experiment of the mix {name!r}: is this its server?")
+        raise failure(f"{metrics} tells of no experiment of the mix {name!r}: is this its server?")
     console.print(_table(name, declared.arms, shares, keys, sample))
     for verdict in verdicts:
-        _say(f"{verdict.arm} {verdict.version}: taken back at {verdict.at}: {verdict.why}")
+        say(f"{verdict.arm} {verdict.version}: taken back at {verdict.at}: {verdict.why}")
     for arm in declared.arms:
         if arm.interleave:
-            _say(_preference(arm.name, _tally(arm.name, sample), arm.interleave.alpha))
+            say(_preference(arm.name, _tally(arm.name, sample), arm.interleave.alpha))
     p = sample_ratio_p(keys, shares)
     if p < SUSPECT_P:
-        raise _failure(f"p {p:.2g}: the split is broken; do not believe what the arms' figures say")
-    _say(f"p {p:.2g}: the split is as it should be")
+        raise failure(f"p {p:.2g}: the split is broken; do not believe what the arms' figures say")
+    say(f"p {p:.2g}: the split is as it should be")
 
 
 @app.command()
@@ -92,11 +85,11 @@ def interleaved(
         with Joined(log, events, window_s) as joined:
             found = tallies(joined)
     except ValueError as error:
-        raise _failure(str(error)) from error
+        raise failure(str(error)) from error
     if not found:
-        raise _failure(f"{log} holds no drafted list that somebody saw: does an arm interleave?")
+        raise failure(f"{log} holds no drafted list that somebody saw: does an arm interleave?")
     for pair, tally in found.items():
-        _say(f"{pair.mix} {pair.version} in {_preference(pair.arm, tally, alpha)}")
+        say(f"{pair.mix} {pair.version} in {_preference(pair.arm, tally, alpha)}")
 
 
 def _table(
@@ -150,42 +143,24 @@ def _share(count: float, of: float) -> str:
 
 
 def _declared(config: Path, mix: str) -> tuple[str, ExperimentSettings]:
-    try:
-        loaded = settings.load(config)
-    except SettingsError as error:
-        raise _failure(str(error)) from error
-    except OSError as error:
-        raise _failure(f"{config}: {error.strerror}; name a settings file with --config") from error
-    name = mix or loaded.server.default_mix
-    if name not in loaded.mixes:
-        raise _failure(f"no mix is called {name!r}; there are: {', '.join(loaded.mixes)}")
+    loaded = settings_of(config)
+    name = mix_of(loaded, mix)
     declared = loaded.mixes[name].experiment
     if declared is None:
-        raise _failure(f"{config}: mixes.{name} has no experiment")
+        raise failure(f"{config}: mixes.{name} has no experiment")
     return name, declared
 
 
 def _samples(url: str, mix: str) -> Sample:
     """What reads one sample of the mix by its name and labels; 0 where there is none."""
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:  # noqa: S310
-            families = list(text_string_to_metric_families(answer.read().decode()))
-    except (OSError, ValueError, urllib.error.URLError) as error:
-        raise _failure(
+        page = metrics_page.read(url)
+    except (OSError, ValueError) as error:
+        raise failure(
             f"{url} cannot be read: {error}; name the server's metrics page with --metrics"
         ) from error
     read: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
-    for family in families:
-        for sample in family.samples:
-            ours = frozenset(pair for pair in sample.labels.items() if pair[0] in _READ)
-            read[sample.name, ours] = read.get((sample.name, ours), 0.0) + sample.value
+    for sample in page:
+        ours = frozenset(pair for pair in sample.labels.items() if pair[0] in _READ)
+        read[sample.name, ours] = read.get((sample.name, ours), 0.0) + sample.value
     return lambda name, **labels: read.get((name, frozenset({"mix": mix, **labels}.items())), 0.0)
-
-
-def _say(message: str) -> None:
-    console.print(message, markup=False, highlight=False, soft_wrap=True)
-
-
-def _failure(message: str) -> typer.Exit:
-    errors.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
-    return typer.Exit(1)

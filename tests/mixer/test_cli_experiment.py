@@ -8,7 +8,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from mixer import cli, cli_experiment
+from mixer import cli, cli_words
 from mixer.verdicts import Verdicts
 from tests.doubles import engines, mixers
 from tests.mixer.test_verdicts import verdict
@@ -45,7 +45,7 @@ async def check(folder: Path, searches: int, shares: tuple[float, float] | None 
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli_experiment.console, "_width", 120)
+    monkeypatch.setattr(cli_words.console, "_width", 120)
 
 
 async def test_a_sound_split(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from mixer import cli, cli_experiment
+from mixer import cli, cli_words
 from mixer.events import Event, EventKind
 from mixer.sequential import Tally
 from models.feedback import Joined
@@ -78,7 +78,7 @@ def test_the_command_says_who_wins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clicked: str, verdict: str
 ) -> None:
     """With the figures behind it; a log without drafted lists says so."""
-    monkeypatch.setattr(cli_experiment.console, "_width", 200)
+    monkeypatch.setattr(cli_words.console, "_width", 200)
     searches = [drafted(f"q{n}") for n in range(30)]
     log, events = write(
         tmp_path, searches, [event for n in range(30) for event in did(f"q{n}", CLICK, clicked)]

@@ -8,9 +8,8 @@ import shutil
 import subprocess
 import sys
 import time
-import urllib.request
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import inf
@@ -18,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from rich.console import Console
 from rich.text import Text
 
+from mixer import metrics_page
 from mixer.demo.experiment import RECIPE
 from mixer.demo.processes import free_port
 from mixer.demo.processes import mixer as mixer_process
@@ -125,12 +124,10 @@ class Scene:
         return min(bound for bound, count in held.items() if count >= held[inf] / 2)
 
     def _samples(self, name: str, labels: Mapping[str, str]) -> list[Sample]:
-        with urllib.request.urlopen(self.page, timeout=10) as answer:  # noqa: S310
-            families = text_string_to_metric_families(answer.read().decode())
-            samples = [sample for family in families for sample in family.samples if sample.name == name]
-        return [sample for sample in samples if labels.items() <= sample.labels.items()]
+        page = metrics_page.read(self.page)
+        return [s for s in page if s.name == name and labels.items() <= s.labels.items()]
 
-    def until(self, held: Any, words: str, timeout_s: float = 60.0) -> float:
+    def until(self, held: Callable[[], bool], words: str, timeout_s: float = 60.0) -> float:
         """Wait for it; how long it took, in seconds. Raises: StoryBroken where it does not come."""
         began_s = time.monotonic()
         while not held():
@@ -177,7 +174,6 @@ def _settings(demo: Stage) -> dict[str, Any]:
     for backend in mix["backends"].values():
         backend["timeout_s"] = 5.0
     mix["model"] = SERVING
-
     mix["shadows"] = [{"model": SHADOW, "share": 0.5, "cpu_share": 0.2}]
     mix["experiment"] = {
         "salt": "story",
