@@ -11,7 +11,13 @@ from pathlib import Path
 from backends.base import FloatColumn
 from mixer import sources
 from mixer.model import LightGbmModel, ModelRefused
-from mixer.model_settings import EnsembleModelSettings, MemberSettings, ModelSettings
+from mixer.model_settings import (
+    EnsembleModelSettings,
+    FolderModelSettings,
+    MemberSettings,
+    ModelSettings,
+    RegistryModelSettings,
+)
 from mixer.rank import RankByModel
 from mixer.schema import Feature
 from mixer.values import ModelRef, Ranker, Scores
@@ -102,13 +108,18 @@ def folders(name: str, models: Mapping[str, ModelSettings]) -> list[Path]:
 def _member(
     declared: MemberSettings, models: Mapping[str, ModelSettings], features: Sequence[Feature]
 ) -> Member:
-    named = models[declared.model]
-    if isinstance(named, EnsembleModelSettings):
-        raise ValueError(f"{declared.model!r} is an ensemble itself")
     try:
-        return Member(declared.model, declared.weight, sources.load(named, features))
+        return Member(declared.model, declared.weight, sources.load(alone(declared.model, models), features))
     except ModelRefused as refusal:
         raise refused(declared.model, refusal) from refusal
+
+
+def alone(name: str, models: Mapping[str, ModelSettings]) -> FolderModelSettings | RegistryModelSettings:
+    """A model that may be a member. Raises: ValueError for an ensemble, which settings refuse before."""
+    declared = models[name]
+    if isinstance(declared, EnsembleModelSettings):
+        raise ValueError(f"{name!r} is an ensemble itself")
+    return declared
 
 
 def refused(member: str, refusal: ModelRefused) -> ModelRefused:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mixer import sources
+from mixer import ensemble, sources
 from mixer.ensemble import Ensemble, Member, refused
 from mixer.model import LightGbmModel, ModelRefused
 from mixer.model_settings import (
@@ -57,9 +57,7 @@ class Follow:
         alone = replace(loading, prepare=_unprepared)
         watches: list[Watch] = []
         for member in declared.members:
-            model = self._models[member.model]
-            if isinstance(model, EnsembleModelSettings):
-                raise ValueError(f"{member.model!r} is an ensemble itself")
+            model = ensemble.alone(member.model, self._models)
             seat = _Seat(table, member.model)
             told = {**loading.told, "member": member.model}
             watches += await self._one(model, seat, replace(alone, told=told))
