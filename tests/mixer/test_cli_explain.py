@@ -6,26 +6,15 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from typer.testing import CliRunner, Result
 
-from mixer import cli, cli_explain
+from mixer import cli_explain
+from tests.commands import run, said
 
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal in which tables have room."""
     monkeypatch.setattr(cli_explain, "console", Console(width=200))
-
-
-def run(*argv: object) -> Result:
-    return CliRunner().invoke(cli.app, [str(word) for word in argv])
-
-
-def said(result: Result, status: int = 0) -> str:
-    """What a command prints that ends so."""
-    assert result.exit_code == status, result.stderr
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    return result.stdout
 
 
 def test_explain_a_logged_answer(model_folder: Path, log: Path) -> None:
