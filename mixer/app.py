@@ -93,10 +93,8 @@ async def build(
     secrets, metrics = secrets or Secrets.from_environment(), metrics or Metrics()
     opened = _opened(settings, backends or {})
     changed, redaction_key = asyncio.Event(), _key(secrets.redaction_key)
-    signer, redactor = (
-        CursorSigner(_key(secrets.cursor_key)),
-        Redactor(settings.telemetry.query, redaction_key),
-    )
+    signer = CursorSigner(_key(secrets.cursor_key))
+    redactor = Redactor(settings.telemetry.query, redaction_key)
     shared = Shared(settings, metrics, opened, signer, redactor, changed, asyncio.Lock())
     mixes = {name: await Wiring(name, mix, shared).mix() for name, mix in settings.mixes.items()}
     feature_log = _feature_log(settings, secrets, metrics, redaction_key)

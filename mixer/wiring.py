@@ -176,9 +176,8 @@ class Wiring:
     def _arrange(self, arm: str, rival: Rival | None) -> Arrange:
         if rival:
             return ArrangeDraft(self._rules, self._shared.signer, arm, rival)
-        experiment = self._rules.experiment
-        declared = {each.name: each for each in experiment.arms} if experiment else {}
-        explore_hits = declared[arm].explore_hits if arm else None
+        arms = self._rules.experiment.arms if self._rules.experiment else ()
+        explore_hits = next((each.explore_hits for each in arms if each.name == arm), None)
         return Arrange(self._rules, self._shared.signer, arm, explore_hits or 0)
 
     def _ranker(self, loaded: Loaded, arm: str) -> Rank:

@@ -29,9 +29,8 @@ LOOKS = PositionBased(by_power(_ETA), (0.02, 0.25, 0.6, 0.95))
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One search: when, by whom it was answered, whether a hit was clicked, how long it took."""
+    """One search: by whom it was answered, whether a hit was clicked, how long it took."""
 
-    at_s: float
     arm: str
     version: str
     status: str
@@ -125,9 +124,9 @@ class Crowd:
             elapsed_s = time.perf_counter() - began_s
             clicked = await self._look(client, judged, result, random)
         except MixerError as error:
-            return Visit(time.time(), "", "", error.code.name, False, time.perf_counter() - began_s)
+            return Visit("", "", error.code.name, False, time.perf_counter() - began_s)
         version = result.model.version if result.model else ""
-        return Visit(time.time(), result.arm, version, "ok", clicked, elapsed_s)
+        return Visit(result.arm, version, "ok", clicked, elapsed_s)
 
     async def _look(
         self, client: AsyncMixerClient, judged: Judged, result: SearchResult, random: np.random.Generator
