@@ -95,6 +95,6 @@ docs: $(READY) ## Write the catalogue's tables into README.md, the runbooks, and
 
 lock: ## Renew the lock files from pyproject.toml
 	$(BIN)/uv pip compile -q $(LOCK) pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile -q $(LOCK) --group dev pyproject.toml -o requirements-dev.lock
+	$(BIN)/uv pip compile -q $(LOCK) --group dev --all-extras pyproject.toml -o requirements-dev.lock
 	$(BIN)/uv pip compile -q $(LOCK) tests/bench/requirements-rank.in -o tests/bench/requirements-rank.lock
 	$(BIN)/uv pip compile -q $(LOCK) -c requirements.lock tests/bench/peers/requirements.in -o tests/bench/peers/requirements.lock

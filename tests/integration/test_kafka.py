@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, KafkaException
+from confluent_kafka.admin import AdminClient
 
 from tests.doubles import engines, mixers
+from tests.integration.programs import free_port, jars, program
 
 VERSION = "4.3.1"
-ROOT = Path(__file__).parents[2]
 MEMORY = {"kind": "memory", "fields": engines.FIELDS, "documents": engines.DOCUMENTS}
 FEATURE = {"name": "score", "source": "backend", "backend": "a", "value": "score"}
-POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
-<modelVersion>4.0.0</modelVersion><groupId>mixer</groupId><artifactId>kafka</artifactId><version>1</version>
-<packaging>pom</packaging><dependencies><dependency>
-<groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{VERSION}</version>
-</dependency></dependencies></project>
-"""
 PROPERTIES = """
 process.roles=broker,controller
 node.id=1
@@ -37,41 +29,30 @@ group.initial.rebalance.delay.ms=0
 """
 
 
-@pytest.fixture(scope="module")
-def jars() -> Path:
-    """Kafka's own, kept in .tools. Whatever cannot be fetched is an error, never skipped."""
-    folder = Path(os.environ.get("MIXER_TOOLS", ROOT / ".tools")) / f"kafka-{VERSION}"
-    if not folder.exists():
-        scratch = folder.with_name(f".{folder.name}")
-        scratch.mkdir(parents=True, exist_ok=True)
-        (scratch / "pom.xml").write_text(POM)
-        copy = ["dependency:copy-dependencies", f"-DoutputDirectory={scratch}/jars"]
-        subprocess.run(["mvn", "-q", "-B", "-f", str(scratch / "pom.xml"), *copy], check=True, timeout=300)
-        (scratch / "jars").rename(folder)
-        shutil.rmtree(scratch)
-    return folder
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
 @pytest.fixture
-def broker(jars: Path, tmp_path: Path) -> Iterator[str]:
-    """A fresh broker; librdkafka waits until it is up."""
+def broker(tmp_path: Path) -> Iterator[str]:
+    """A fresh broker that answers."""
     port, properties = free_port(), tmp_path / "server.properties"
     properties.write_text(PROPERTIES.format(broker=port, controller=free_port(), folder=tmp_path))
-    java = ["java", "-Xmx256m", "-cp", f"{jars}/*"]
+    java = [
+        "java",
+        "-Xmx256m",
+        "-cp",
+        f"{jars(f'kafka-{VERSION}', f'org.apache.kafka:kafka_2.13:{VERSION}')}/*",
+    ]
     name = ["-t", "bWl4ZXItdGVzdC1jbHVzdA", "-c", str(properties)]
     subprocess.run([*java, "kafka.tools.StorageTool", "format", *name], check=True, capture_output=True)
-    with (tmp_path / "broker.log").open("wb") as said:
-        process = subprocess.Popen([*java, "kafka.Kafka", str(properties)], stdout=said, stderr=said)
-    yield f"127.0.0.1:{port}"
-    process.terminate()
-    process.wait(30)
+    servers = f"127.0.0.1:{port}"
+    with program([*java, "kafka.Kafka", properties], tmp_path / "broker.log", lambda: has_topics(servers)):
+        yield servers
+
+
+def has_topics(servers: str) -> bool:
+    """Whether the broker tells what it holds."""
+    try:
+        return AdminClient({"bootstrap.servers": servers}).list_topics(timeout=2.0) is not None
+    except KafkaException:
+        return False
 
 
 def messages(servers: str, topic: str, count: int) -> dict[str, dict[str, object]]:
