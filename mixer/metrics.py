@@ -8,19 +8,20 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, values
+from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, values
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
 from mixer.catalogue import METRICS, MODEL_INFO, MODEL_SCORER, Kind, Metric
+from mixer.late_histogram import LateHistogram
 
 disable_created_metrics()
 
 _NAMES = {MODEL_INFO.name, MODEL_SCORER.name}
 """Gauges that say by their labels which it is, and are 1."""
 
-T = TypeVar("T", Counter, Gauge, Histogram)
+T = TypeVar("T", Counter, Gauge, LateHistogram)
 
 
 class Metrics:
@@ -30,6 +31,7 @@ class Metrics:
         """All metrics exist from the start, without samples until something happens."""
         self.registry = CollectorRegistry(auto_describe=True)
         self._settlers: list[Callable[[], None]] = []
+        self._histograms: set[LateHistogram] = set()
         self._settling = threading.Lock()
         self.registry.register(_First(self.settle))
         self._made = {metric.name: self._make(metric) for metric in METRICS}
@@ -42,9 +44,11 @@ class Metrics:
         """A gauge, bound to these labels."""
         return self._bound(metric, Gauge, labels)
 
-    def histogram(self, metric: Metric, **labels: str) -> Histogram:
+    def histogram(self, metric: Metric, **labels: str) -> LateHistogram:
         """A histogram, bound to these labels."""
-        return self._bound(metric, Histogram, labels)
+        histogram = self._bound(metric, LateHistogram, labels)
+        self._histograms.add(histogram)
+        return histogram
 
     def before_reading(self, settle: Callable[[], None]) -> None:
         """Call this before the metrics are read: what is counted elsewhere, at less cost, is added to them then."""
@@ -55,6 +59,8 @@ class Metrics:
         with self._settling:
             for settle in list(self._settlers):
                 settle()
+            for histogram in list(self._histograms):
+                histogram.settle()
 
     def forget(self, metric: Metric, **labels: str) -> None:
         """Tell no more of these labels; what is shared stays in its file."""
@@ -67,9 +73,9 @@ class Metrics:
             for sample in family.samples:
                 self.gauge(metric, **sample.labels).set(sample.value)
 
-    def _make(self, metric: Metric) -> Counter | Gauge | Histogram:
+    def _make(self, metric: Metric) -> Counter | Gauge | LateHistogram:
         if metric.kind is Kind.HISTOGRAM:
-            return Histogram(
+            return LateHistogram(
                 metric.name, metric.help, metric.labels, registry=self.registry, buckets=metric.buckets
             )
         if metric.kind is Kind.COUNTER:

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from math import isfinite
 
-from prometheus_client import Histogram
-
 from mixer import catalogue
+from mixer.late_histogram import LateHistogram
 from mixer.metrics import Metrics
 
 WHOLE = ("all", "all")
@@ -44,7 +43,7 @@ class ShadowCounts:
         self.labels = {"mix": mix, "shadow": shadow}
         self._active = metrics.gauge(catalogue.SHADOW_ACTIVE, **self.labels)
         self._cpu = metrics.counter(catalogue.SHADOW_CPU_SECONDS, **self.labels)
-        self._bound: dict[tuple[str, str], list[Histogram]] = {}
+        self._bound: dict[tuple[str, str], list[LateHistogram]] = {}
 
     def active(self, is_active: bool) -> None:
         """Whether it scores."""
@@ -67,6 +66,6 @@ class ShadowCounts:
                 if isfinite(value):
                     histogram.observe(value)
 
-    def _bind(self, name: str, value: str) -> list[Histogram]:
+    def _bind(self, name: str, value: str) -> list[LateHistogram]:
         labels = {**self.labels, "slice": name, "value": value}
         return [self._metrics.histogram(measure, **labels) for measure in _MEASURES]

@@ -110,6 +110,7 @@ def count(metrics: Metrics, value: float) -> None:
             metrics.counter(metric, **labels(metric)).inc(value)
         else:
             metrics.gauge(metric, **labels(metric)).set(value)
+    metrics.settle()
 
 
 ONE_FOR_ALL = {

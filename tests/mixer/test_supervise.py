@@ -65,7 +65,7 @@ def test_metrics_are_merged(mixer: Supervised) -> None:
     mixer.ask("merged")
     calls = [line for line in mixer.lines if line["event"] == "call"]
     assert mixer.value("grpc_server_handled_total", **HANDLED) == len(calls)
-    assert mixer.value("mixer_candidates_count", mix="default") == len(calls)
+    until(lambda: mixer.value("mixer_candidates_count", mix="default") == len(calls))  # told at every beat
     assert mixer.value("mixer_calls_in_flight") == 0
     assert mixer.value("mixer_workers") == 2
 
