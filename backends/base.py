@@ -92,7 +92,7 @@ class Hits:
         n = len(self.ids)
         if "" in self.ids:
             return "an id is empty"
-        if not all(map(_is_text, (self.ids, *self.texts.values()))):
+        if not self._are_texts():
             return "an id or a text is not a string"
         if self.scores.shape != (n,):
             return f"{_size(self.scores.shape)} scores for {n} ids"
@@ -103,6 +103,9 @@ class Hits:
             if len(texts) != n:
                 return f"{len(texts)} values of one field for {n} ids"
         return None
+
+    def _are_texts(self) -> bool:
+        return all(map(_is_text, (self.ids, *self.texts.values())))
 
 
 def _is_text(column: list[str]) -> bool:

@@ -15,6 +15,13 @@ from protos.backends.v1.packed_pb2 import PackedResponse
 _INT32_MAX = 2**31 - 1
 
 
+class _Decoded(Hits):
+    """Hits that protobuf decoded: what it calls a string is one."""
+
+    def _are_texts(self) -> bool:
+        return True
+
+
 class Malformed(ValueError):
     """A message that means nothing; `field` is the path of the culprit, such as `filters[2].range`."""
 
@@ -78,7 +85,7 @@ def from_response(data: bytes) -> Hits:
     ids = list(message.ids)
     numbers = np.frombuffer(b"".join(columns), "<f8").reshape(len(columns), len(ids))
     index = _index(message.index, message.server_version)
-    return Hits(ids, numbers[0], dict(zip(names, numbers[1:], strict=True)), texts, index)
+    return _Decoded(ids, numbers[0], dict(zip(names, numbers[1:], strict=True)), texts, index)
 
 
 def _from_unpacked(message: pb.RetrieveResponse) -> Hits:
@@ -88,7 +95,7 @@ def _from_unpacked(message: pb.RetrieveResponse) -> Hits:
     if len({*numbers, *texts}) != len(message.numbers) + len(message.texts):
         raise _TWICE
     index = _index(message.index.SerializeToString(), message.server_version)
-    return Hits(list(message.ids), np.array(message.scores, dtype=np.float64), numbers, texts, index)
+    return _Decoded(list(message.ids), np.array(message.scores, dtype=np.float64), numbers, texts, index)
 
 
 _TWICE = Malformed("numbers, texts", "two columns have one name")

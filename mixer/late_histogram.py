@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Mapping
+from time import time
 
 import numpy as np
 from prometheus_client import Histogram
+from prometheus_client.samples import Exemplar
 
 _MOST_NOTED = 4096
 
@@ -18,14 +21,14 @@ class LateHistogram(Histogram):
     def _metric_init(self) -> None:
         super()._metric_init()
         self._noted: deque[float] = deque()
+        self._exemplars: dict[int, tuple[Mapping[str, str], float, float]] = {}
         self._settling = threading.Lock()
 
     def observe(self, amount: float, exemplar: Mapping[str, str] | None = None) -> None:
-        """Note the amount; one with an exemplar is sorted in at once."""
-        if exemplar:
-            super().observe(amount, dict(exemplar))
-            return
+        """Note the amount; of those that fall into one bucket the last exemplar is told."""
         self._noted.append(amount)
+        if exemplar:
+            self._exemplars[bisect_left(self._upper_bounds, amount)] = exemplar, amount, time()
         if len(self._noted) >= _MOST_NOTED:
             self.settle()
 
@@ -37,6 +40,8 @@ class LateHistogram(Histogram):
             amounts = np.array([self._noted.popleft() for _ in range(len(self._noted))])
         self._sum.inc(float(amounts.sum()))
         counts = np.bincount(np.searchsorted(self._upper_bounds, amounts), minlength=len(self._buckets))
-        for bucket, count in zip(self._buckets, counts.tolist(), strict=False):  # a NaN is in none
-            if count:
+        for number, (bucket, count) in enumerate(zip(self._buckets, counts.tolist(), strict=False)):
+            if count:  # a NaN is in none
                 bucket.inc(count)
+            if exemplar := self._exemplars.pop(number, None):
+                bucket.set_exemplar(Exemplar(dict(exemplar[0]), *exemplar[1:]))

@@ -37,10 +37,15 @@ def test_it_tells_what_its_base_tells(amounts: list[float]) -> None:
 
 
 def test_an_exemplar_stands_behind_its_bucket() -> None:
-    """An amount with an exemplar is sorted in with it."""
+    """Each bucket tells the last exemplar that fell into it, also one of a single slow call among many."""
     registry = CollectorRegistry()
-    late(registry).labels("m").observe(0.3, {"trace_id": "abc"})
-    assert 'le="0.5",mix="m"} 1.0 # {trace_id="abc"} 0.3' in generate_latest(registry).decode()
+    noted = late(registry).labels("m")
+    for amount, trace_id in ((0.2, "abc"), (9.0, "def"), (0.3, "fed")):
+        noted.observe(amount, {"trace_id": trace_id})
+    noted.settle()
+    told = generate_latest(registry).decode()
+    assert 'le="0.5",mix="m"} 2.0 # {trace_id="fed"} 0.3' in told
+    assert 'le="+Inf",mix="m"} 3.0 # {trace_id="def"} 9.0' in told
 
 
 def test_what_is_noted_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
