@@ -48,6 +48,7 @@ check: $(READY) ## Lint, types, generated code fresh
 	$(BIN)/python -m tests.check.readme
 	$(BIN)/python -m tests.check.runbooks
 	$(BIN)/python -m tests.check.ml_test_score
+	$(BIN)/python -m tests.check.capacity
 	$(BIN)/python -m tests.check.golden_vectors
 	$(BIN)/buf lint protos
 	$(BIN)/hadolint Dockerfile
@@ -92,6 +93,7 @@ docs: $(READY) ## Write the catalogue's tables into README.md, the runbooks, and
 	$(BIN)/python -m tests.check.readme --write
 	$(BIN)/python -m tests.check.runbooks --write
 	$(BIN)/python -m tests.check.ml_test_score --write
+	$(BIN)/python -m tests.check.capacity --write
 
 lock: ## Renew the lock files from pyproject.toml
 	$(BIN)/uv pip compile -q $(LOCK) pyproject.toml -o requirements.lock

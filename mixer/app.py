@@ -127,7 +127,7 @@ async def _feedback(settings: Settings, metrics: Metrics, mixes: Mapping[str, Mi
         if experiment := mixes[search.mix].experiment:
             experiment.saw(event.query_id, event.id, clicked=event.kind is not EventKind.IMPRESSION)
 
-    return Feedback(settings.feedback, await EventLog.open(settings.feedback), metrics, hear)
+    return Feedback(settings.feedback, await EventLog.open(settings.feedback, metrics), metrics, hear)
 
 
 def _feature_log(

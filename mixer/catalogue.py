@@ -29,7 +29,8 @@ LABELS = {
     "backend": "configured backends",
     "what": "what a backend says of itself: index, schema, server",
     "outcome": "outcomes of a backend: ok, timeout, error, refused, cancelled, skipped; of an event: accepted, "
-    "duplicate, late, unknown; of a swap: swapped, refused, unreadable, failed; of an arm: ok, error, refused",
+    "duplicate, late, unknown; of a swap: swapped, refused, unreadable, failed; of an arm: ok, error, refused; of a "
+    "file to ship: shipped, failed, dropped",
     "reason": "reasons listed in code",
     "check": "checks of a model: registry, manifest, checksum, schema, test_load, golden",
     "feature": "declared features",
@@ -44,6 +45,7 @@ LABELS = {
     "arm": "arms of the configured experiments",
     "preferred": "whose hits the readers of a list preferred: arm, control, neither",
     "scorer": "what evaluates a model: forest, lightgbm",
+    "log": "logs that can be shipped: searches, events",
     "kind": "kinds of events: impression, click, conversion",
 }
 """Every label and what bounds its values; never a query, a document, a user or a trace."""
@@ -276,6 +278,16 @@ FEATURE_LOG_DROPPED = Metric(
 )
 FEATURE_LOG_QUEUE = Metric("mixer_feature_log_queue", Kind.GAUGE, "Answers waiting to be logged.")
 FEATURE_LOG_FILES = Metric("mixer_feature_log_files_total", Kind.COUNTER, "Files of the feature log written.")
+SHIP_FILES = Metric(
+    "mixer_ship_files_total",
+    Kind.COUNTER,
+    "Files of a log brought to its far folder; those that failed are tried again, those dropped made room here.",
+    ("log", "outcome"),
+)
+SHIP_WAITING = Metric(
+    "mixer_ship_waiting_files", Kind.GAUGE, "Files of a log that are not in its far folder yet.", ("log",)
+)
+SHIP_WAITING_BYTES = Metric("mixer_ship_waiting_bytes", Kind.GAUGE, "Their size.", ("log",))
 FEEDBACK_EVENTS = Metric(
     "mixer_feedback_events_total",
     Kind.COUNTER,

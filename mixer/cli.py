@@ -31,11 +31,15 @@ from mixer import (
 from mixer.cli_inputs import (
     Asked,
     Config,
+    EventLog,
+    FeatureLog,
     Judged,
     Mix,
     RecipeFile,
     job_of,
+    learner,
     mix_of,
+    read_from,
     read_of,
     recipe_of,
     settings_of,
@@ -60,8 +64,6 @@ app.add_typer(cli_models.app, name="models")
 app.add_typer(cli_experiment.app, name="experiment")
 
 Target = Annotated[str, typer.Option(help="host:port of a running Mixer.")]
-FeatureLog = Annotated[Path, typer.Argument(help="Folder of the feature log.")]
-EventLog = Annotated[Path, typer.Argument(help="Folder of the event log (settings: feedback.folder).")]
 Window = Annotated[float, typer.Option(help="How long after its search an event counts.")]
 
 
@@ -184,9 +186,11 @@ def train(
         Path | None, typer.Option("--judgements", "-j", help="Judged queries (JSON Lines).")
     ] = None,
     from_log: Annotated[
-        tuple[Path, Path] | None,
+        tuple[str, str] | None,
         typer.Option(
-            "--from-log", metavar="LOG EVENTS", help="Learn from clicks on what was served instead."
+            "--from-log",
+            metavar="LOG EVENTS",
+            help="Learn from clicks on what was served instead; folders or fsspec URLs.",
         ),
     ] = None,
     mix: Mix = "",
@@ -204,6 +208,13 @@ def train(
         str, typer.Option(help="Arm with places at random: measure how far people look.")
     ] = "",
     clip: Annotated[float, typer.Option(min=1, help="The most that one click may weigh.")] = 20.0,
+    dask: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS|N",
+            help="Learn on a Dask cluster: its scheduler (tcp://host:8786), or so many processes started here.",
+        ),
+    ] = "",
 ) -> None:
     """Train a model for a mix: from judged queries, asked through Mixer itself, or from clicks on what was served.
 
@@ -215,17 +226,19 @@ def train(
         raise failure("name --judgements or --from-log, one of the two")
     how = recipe_of(recipe)
     try:
-        if judgements:
-            job = job_of(config, mix, judgements, pools, target)
-            manifest = asyncio.run(work.train(job, name or out.name, how, out, errors))
-        elif from_log:
-            logs = work.Logs(*from_log, window_s, eta, explore, clip)
-            loaded = settings_of(config)
-            manifest, clicked = work.train_from_log(
-                loaded, mix_of(loaded, mix), name or out.name, logs, how, out, errors
-            )
-            for why, many in clicked.left_out.items():
-                say(f"left out: {many} searches {why}")
+        with learner(dask) as learn:
+            if judgements:
+                job = job_of(config, mix, judgements, pools, target)
+                manifest = asyncio.run(work.train(job, name or out.name, how, out, errors, learn))
+            elif from_log:
+                searches, events = map(read_from, from_log)
+                logs = work.Logs(searches, events, window_s, eta, explore, clip)
+                loaded = settings_of(config)
+                manifest, clicked = work.train_from_log(
+                    loaded, mix_of(loaded, mix), name or out.name, logs, how, out, errors, learn
+                )
+                for why, many in clicked.left_out.items():
+                    say(f"left out: {many} searches {why}")
     except (MixerError, ValueError, OSError, IndexFault) as error:
         raise failure(str(error)) from error
     say(f"{out}: {manifest.name} {manifest.version}, {manifest.trees} trees")

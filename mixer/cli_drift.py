@@ -19,6 +19,7 @@ from mixer.cli_inputs import (
     RecipeFile,
     job_of,
     mix_of,
+    read_from,
     read_of,
     recipe_of,
     settings_of,
@@ -90,7 +91,14 @@ def decay(
 
 
 def skew(
-    log: Annotated[Path, typer.Argument(help="Folder of a feature log that was written with inputs: true.")],
+    log: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder or fsspec URL of a feature log that was written with inputs: true.",
+            parser=read_from,
+            metavar="LOG",
+        ),
+    ],
     config: Config,
     mix: Mix = "",
     tolerance: Annotated[float, typer.Option(min=0, help="Relative difference that is none.")] = 1e-9,

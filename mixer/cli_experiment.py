@@ -12,7 +12,7 @@ from rich.table import Table
 
 from mixer import metrics_page
 from mixer.arms import sample_ratio_p
-from mixer.cli_inputs import Config, Mix, mix_of, settings_of
+from mixer.cli_inputs import Config, EventLog, FeatureLog, Mix, mix_of, settings_of
 from mixer.cli_words import console, failure, say
 from mixer.duel import PREFERRED
 from mixer.experiment_settings import ArmSettings, ExperimentSettings
@@ -69,8 +69,8 @@ def check(
 
 @app.command()
 def interleaved(
-    log: Annotated[Path, typer.Argument(help="Folder of the feature log.")],
-    events: Annotated[Path, typer.Argument(help="Folder of the event log (settings: feedback.folder).")],
+    log: FeatureLog,
+    events: EventLog,
     window_s: Annotated[float, typer.Option(help="How long after its search an event counts.")] = 3600.0,
     alpha: Annotated[
         float,

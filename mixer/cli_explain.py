@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mixer import arguments
+from mixer.cli_inputs import read_from
 from mixer.cli_looks import Json, Name, Part, Registry, model_meant, searches, told
 from mixer.cli_words import console, failure
 from mixer.client import ExplainResult, MixerClient, MixerError
@@ -29,7 +30,14 @@ def explain(
     search: Annotated[str, typer.Option("--search", "-s", help="Ask this anew instead.")] = "",
     target: Annotated[str, typer.Option(help="host:port of a running Mixer.")] = "localhost:50051",
     log: Annotated[
-        Path | None, typer.Option("--log", "-l", help="Folder of a feature log, to be read instead.")
+        Path | None,
+        typer.Option(
+            "--log",
+            "-l",
+            help="Folder or fsspec URL of a feature log, to be read instead.",
+            parser=read_from,
+            metavar="LOG",
+        ),
     ] = None,
     model: Annotated[
         str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,14 +10,35 @@ import typer
 
 from mixer import settings
 from mixer.cli_words import failure
+from mixer.far_folder import folder_at
 from mixer.faults import FileFault, M, read_as
 from mixer.settings import Settings, SettingsError
+from mixer.store import StoreFailed
 
 if TYPE_CHECKING:
     from models.collection import Pool
+    from models.learn import Learn
     from models.training import Recipe
     from models.work import Job
 
+
+def read_from(text: str) -> Path:
+    """Where a log lies, here or behind a URL."""
+    try:
+        return folder_at(text)
+    except StoreFailed as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+FeatureLog = Annotated[
+    Path, typer.Argument(help="Folder or fsspec URL of the feature log.", parser=read_from, metavar="LOG")
+]
+EventLog = Annotated[
+    Path,
+    typer.Argument(
+        help="Folder or fsspec URL of the event log (settings: feedback).", parser=read_from, metavar="EVENTS"
+    ),
+]
 Config = Annotated[Path, typer.Option("--config", "-c", help="Settings file (YAML).")]
 Mix = Annotated[str, typer.Option(help="Mix; the default one where not given.")]
 Judged = Annotated[Path, typer.Option("--judgements", "-j", help="Judged queries (JSON Lines).")]
@@ -69,6 +91,17 @@ def recipe_of(path: Path | None) -> Recipe:
     from models.training import Recipe
 
     return read_of(Recipe, path) if path else Recipe()
+
+
+def learner(dask: str) -> AbstractContextManager[Learn]:
+    """Where to learn: on a Dask cluster, or in this process. Raises, once entered: ValueError."""
+    from models.learn import here
+
+    if not dask:
+        return nullcontext(here)
+    from models import distributed
+
+    return distributed.cluster(dask)
 
 
 def read_of(kind: type[M], path: Path) -> M:

@@ -9,12 +9,18 @@ from typing import Annotated
 
 import typer
 
+from mixer.cli_inputs import read_from
 from mixer.cli_looks import MODEL, Json, Name, Part, Registry, model_meant, searches, told
 from mixer.cli_words import console, failure, say
 
 NOTHING_COMPARED, DIFFERS = 3, 2
 
-Log = Annotated[Path, typer.Option("--log", "-l", help="Folder of a feature log.")]
+Log = Annotated[
+    Path,
+    typer.Option(
+        "--log", "-l", help="Folder or fsspec URL of a feature log.", parser=read_from, metavar="LOG"
+    ),
+]
 QueryId = Annotated[str, typer.Option(help="Only the search of this query id.")]
 TraceId = Annotated[str, typer.Option(help="Only the search of this trace.")]
 Mix = Annotated[str, typer.Option(help="Only searches of this mix.")]

@@ -16,11 +16,15 @@ import pyarrow as pa
 from mixer.errors import Overloaded
 from mixer.events import Event, EventOutcome
 from mixer.log_settings import FeedbackSettings
-from mixer.parquet import Rotating
+from mixer.metrics import Metrics
+from mixer.parquet import Rotating, unheard
+from mixer.ship import Shipper
 
 log = logging.getLogger(__name__)
 
 _TURN_S = 1.0
+_SHIP_S = 5.0
+"""What shipping the last files may take."""
 
 
 SCHEMA = pa.schema(
@@ -70,8 +74,11 @@ def batch_of(taken: Sequence[Taken]) -> pa.RecordBatch:
 class EventLog:
     """Appends events to rotating Parquet files; for one event loop."""
 
-    def __init__(self, files: Rotating, most: int, turn_s: float = _TURN_S) -> None:
+    def __init__(
+        self, files: Rotating, most: int, turn_s: float = _TURN_S, shipper: Shipper | None = None
+    ) -> None:
         """`most` events may wait; files are looked after every `turn_s`, whether or not events come."""
+        self._shipper = shipper
         self._files, self._most = files, most
         self._thread = ThreadPoolExecutor(1, "event-log")
         self._loop = asyncio.get_running_loop()
@@ -81,11 +88,14 @@ class EventLog:
         self._turning = asyncio.create_task(self._turn(turn_s))
 
     @classmethod
-    async def open(cls, settings: FeedbackSettings) -> EventLog:
+    async def open(cls, settings: FeedbackSettings, metrics: Metrics) -> EventLog:
         """Ready to be written to, what earlier processes left behind being in files. Raises: OSError."""
-        files = Rotating(settings.folder, SCHEMA, settings.rows, settings.seconds)
+        ship = settings.ship
+        shipper = Shipper(settings.folder, ship, metrics, "events") if ship else None
+        published = shipper.published if shipper else unheard
+        files = Rotating(settings.folder, SCHEMA, settings.rows, settings.seconds, published=published)
         await asyncio.to_thread(files.recover)
-        return cls(files, settings.queue, min(settings.seconds, _TURN_S))
+        return cls(files, settings.queue, min(settings.seconds, _TURN_S), shipper)
 
     def write(self, taken: Sequence[Taken]) -> Future[bool]:
         """Whether they were written, once that is known. Raises: Overloaded, and then none is taken."""
@@ -98,13 +108,15 @@ class EventLog:
         return written
 
     async def close(self) -> None:
-        """Write what waits, and end the file."""
+        """Write what waits, end the file, and ship it if that goes fast."""
         self._turning.cancel()
         with suppress(asyncio.CancelledError):
             await self._turning
         if self._writing:
             await self._writing
         await self._on_thread(self._files.close)
+        if self._shipper:
+            await self._on_thread(partial(self._shipper.close, _SHIP_S))
         self._thread.shutdown()
 
     async def _drain(self) -> None:

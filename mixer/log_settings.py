@@ -8,12 +8,26 @@ from typing import Annotated, Literal
 from pydantic import (
     AfterValidator,
     Field,
+    NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     model_validator,
 )
 
-from mixer.frozen import Frozen, beside_the_file
+from mixer.frozen import Frozen, beside_the_file, url_beside_the_file
+
+
+class ShipSettings(Frozen):
+    """Where the files of a log go once they are whole; every one is tried until it is there."""
+
+    to: Annotated[str, Field(min_length=1), AfterValidator(url_beside_the_file)]
+    """A folder, or any fsspec URL (s3://…, gs://…, abfs://…), whose credentials come from the environment."""
+    keep_s: NonNegativeFloat = 0.0
+    """How long a file stays here after it was shipped."""
+    max_bytes: PositiveInt = 4 << 30
+    """Of whole files here: the oldest beyond are dropped and counted, shipped or not."""
+    retry_max_s: PositiveFloat = 60.0
+    """The longest pause between two tries."""
 
 
 class ParquetSinkSettings(Frozen):
@@ -26,6 +40,7 @@ class ParquetSinkSettings(Frozen):
     """Time after which a file ends, and its rows can be read."""
     file_bytes: PositiveInt = 64 << 20
     """Of rows, before they are packed."""
+    ship: ShipSettings | None = None
 
 
 class OtlpSinkSettings(Frozen):
@@ -90,3 +105,4 @@ class FeedbackSettings(Frozen):
     rows: PositiveInt = 100_000
     seconds: PositiveFloat = 60.0
     """A file is done at so many rows, or so long after its first."""
+    ship: ShipSettings | None = None

@@ -28,7 +28,7 @@ _SPOOL, _PART, _UNLOCKED = ".arrows", ".parquet.part", ".unlocked"
 Published = Callable[[Path], None]
 
 
-def _unheard(path: Path) -> None:
+def unheard(path: Path) -> None:
     """Nobody counts."""
 
 
@@ -45,7 +45,7 @@ class Rotating:
         rows: int = 10_000,
         seconds: float = 60.0,
         size_bytes: int = 64 << 20,
-        published: Published = _unheard,
+        published: Published = unheard,
         files_on: Executor | None = None,
     ) -> None:
         """A file is done at so many rows, seconds after its first row, or bytes of spool.

@@ -10,6 +10,8 @@ from enum import StrEnum
 from typing import Any
 
 import grpc
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -66,7 +68,7 @@ class Server:
         self._admin = Admin(metrics.registry) if listening.admin else None
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
         names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self.grpc)
+        reflection.enable_server_reflection(names, self.grpc, pool=_Descriptors())
         self.port = 0
         self.admin_port = 0
 
@@ -109,6 +111,24 @@ class Server:
     async def _report(self, status: int) -> None:
         for service in ("", *self._services):
             await self._health.set(service, status)
+
+
+class _Descriptors:
+    """The default pool; it finds the file of a method too, which is what some clients (ghz) ask reflection for."""
+
+    def __init__(self) -> None:
+        self._pool = descriptor_pool.Default()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            method: Any = self._pool.FindMethodByName(symbol)
+            file: FileDescriptor = method.containing_service.file
+            return file
 
 
 def _options(listening: Listening) -> list[tuple[str, int]]:

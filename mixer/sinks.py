@@ -6,6 +6,9 @@ import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from time import monotonic
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -16,6 +19,10 @@ from mixer.log_settings import KafkaSinkSettings, OtlpSinkSettings, ParquetSinkS
 from mixer.metrics import Metrics
 from mixer.parquet import Rotating
 from mixer.settings import Secrets
+from mixer.ship import Shipper
+
+_LEAST_SHIP_S = 0.5
+"""For the last files, where making them took all the time."""
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +74,9 @@ class ParquetSink:
     kind = "parquet"
 
     def __init__(self, settings: ParquetSinkSettings, around: Around) -> None:
-        """Makes the folder. Raises: OSError."""
-        written = around.metrics.counter(catalogue.FEATURE_LOG_FILES)
+        """Makes the folder. Raises: OSError, also where nothing can open the URL to ship to."""
+        self._written = around.metrics.counter(catalogue.FEATURE_LOG_FILES)
+        self._shipper = _shipper(settings, around)
         self._files_on = ThreadPoolExecutor(1, "feature-log-files")
         self._files = Rotating(
             settings.folder,
@@ -76,7 +84,7 @@ class ParquetSink:
             settings.file_rows,
             settings.file_s,
             settings.file_bytes,
-            lambda _: written.inc(),
+            self._published,
             self._files_on,
         )
         self._folder = settings.folder
@@ -91,11 +99,19 @@ class ParquetSink:
         self._files.turn()
 
     def close(self, within_s: float) -> None:
-        """End all files, and what was left behind."""
+        """End all files, and what was left behind; ship them if there is time."""
+        until_s = monotonic() + within_s
         try:
             self._files.close()
         finally:
             self._files_on.shutdown()
+            if self._shipper:
+                self._shipper.close(max(until_s - monotonic(), _LEAST_SHIP_S))
+
+    def _published(self, path: Path) -> None:
+        self._written.inc()
+        if self._shipper:
+            self._shipper.published(path)
 
     def _recover(self) -> None:
         """Make files of what processes that were killed left behind."""
@@ -106,6 +122,13 @@ class ParquetSink:
             return
         if files:
             log.warning("feature log recovered", extra={"folder": str(self._folder), "files": files})
+
+
+def _shipper(settings: ParquetSinkSettings, around: Around) -> Shipper | None:
+    if settings.ship is None:
+        return None
+    lost = partial(around.lost, "not_shipped")
+    return Shipper(settings.folder, settings.ship, around.metrics, "searches", lost)
 
 
 class OtlpSink:

@@ -10,16 +10,10 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from functools import wraps
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, ParamSpec, Protocol, TypeVar
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-_TRIES = 5
+from typing import Protocol
 
 
 class StoreFailed(OSError):
@@ -39,6 +33,14 @@ class Store(Protocol):
 
     def replace(self, path: str, data: bytes) -> None:
         """Put a file in the place of what was there; no reader sees half of it."""
+        ...
+
+    def put(self, path: str, source: Path) -> None:
+        """Put a copy of a local file there; no reader sees half of it."""
+        ...
+
+    def size(self, path: str) -> int | None:
+        """The file's bytes, None where there is no such file."""
         ...
 
     def append(self, path: str, line: bytes) -> None:
@@ -61,11 +63,24 @@ def open_store(url: str) -> Store:
     from fsspec.core import url_to_fs
     from fsspec.implementations.local import LocalFileSystem
 
+    from mixer.remote_store import RemoteStore
+
     try:
         system, root = url_to_fs(url)
     except (ImportError, ValueError) as error:
         raise StoreFailed(f"{url}: {error}") from error
     return LocalStore(Path(root)) if isinstance(system, LocalFileSystem) else RemoteStore(system, root)
+
+
+def check_url(url: str) -> None:
+    """Look whether something can open such a URL, without calling anybody. Raises: StoreFailed."""
+    from fsspec import get_filesystem_class
+    from fsspec.utils import get_protocol
+
+    try:
+        get_filesystem_class(get_protocol(url))
+    except (ImportError, ValueError) as error:
+        raise StoreFailed(f"{url}: {error}") from error
 
 
 class LocalStore:
@@ -97,6 +112,26 @@ class LocalStore:
         finally:
             draft.unlink(missing_ok=True)
         _settle(target.parent)
+
+    def put(self, path: str, source: Path) -> None:
+        """Copied beside it, then renamed."""
+        target = self._root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = _draft(target)
+        try:
+            shutil.copyfile(source, draft)
+            _sync(draft)
+            draft.rename(target)
+        finally:
+            draft.unlink(missing_ok=True)
+        _settle(target.parent)
+
+    def size(self, path: str) -> int | None:
+        """The file's bytes."""
+        try:
+            return (self._root / path).stat().st_size
+        except FileNotFoundError:
+            return None
 
     def append(self, path: str, line: bytes) -> None:
         """One write; a line that a crash left torn stays a line of its own."""
@@ -151,86 +186,12 @@ def _write(path: Path, data: bytes) -> None:
 def _settle(folder: Path) -> None:
     """Make the names in a folder outlive a power cut, where its file system can."""
     with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync(folder)
 
 
-def _translated(method: Callable[P, T]) -> Callable[P, T]:
-    """Whatever a store's library raises becomes an OSError; the two that mean something stay what they are."""
-
-    @wraps(method)
-    def called(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return method(*args, **kwargs)
-        except (FileNotFoundError, FileExistsError, StoreFailed):
-            raise
-        except Exception as error:
-            raise StoreFailed(f"{type(error).__name__}: {error}") from error
-
-    return called
-
-
-class RemoteStore:
-    """A file system of fsspec's: object stores, servers, memory."""
-
-    def __init__(self, system: Any, root: str) -> None:
-        """`system` is an `fsspec.AbstractFileSystem`, `root` a path in its own form."""
-        self._system, self._root = system, root.rstrip("/")
-
-    def _at(self, path: str) -> str:
-        self._system.invalidate_cache()  # what others wrote since is what is asked for
-        return f"{self._root}/{path}" if path else self._root
-
-    @_translated
-    def read(self, path: str) -> bytes:
-        """The file's bytes."""
-        return bytes(self._system.cat_file(self._at(path)))
-
-    @_translated
-    def names(self, path: str) -> list[str]:
-        """What lies in a folder."""
-        try:
-            found = self._system.ls(self._at(path), detail=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        names = {str(entry).rstrip("/").rpartition("/")[2] for entry in found}
-        return sorted(name for name in names if name and not name.startswith("."))
-
-    @_translated
-    def replace(self, path: str, data: bytes) -> None:
-        """One put."""
-        self._system.pipe_file(self._at(path), data)
-
-    @_translated
-    def append(self, path: str, line: bytes) -> None:
-        """All of it written anew with the line, then read back: a writer that came between makes it try again."""
-        for _ in range(_TRIES):
-            held = self._held(path) or b""
-            self.replace(path, held + line + b"\n")
-            if line + b"\n" in (self._held(path) or b""):
-                return
-        raise StoreFailed(f"{path}: others kept writing it; the line was lost {_TRIES} times")
-
-    @_translated
-    def lay(self, path: str, files: Mapping[str, bytes]) -> None:
-        """Each file created, none overwritten; what an earlier try left is kept where it is the same."""
-        for name, data in files.items():
-            at = f"{path}/{name}"
-            try:
-                self._system.pipe_file(self._at(at), data, mode="create")
-            except FileExistsError:
-                if self._held(at) != data:
-                    raise FileExistsError(f"{at} is there already with other bytes") from None
-
-    def alone(self, path: str) -> AbstractContextManager[None]:
-        """Nobody can be kept out: callers read back what they wrote."""
-        return nullcontext()
-
-    def _held(self, path: str) -> bytes | None:
-        try:
-            return self.read(path)
-        except FileNotFoundError:
-            return None
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

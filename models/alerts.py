@@ -275,6 +275,23 @@ SPANS_DROPPED = Alert(
     ("`mixer_spans_dropped_total` by `reason`: queue_full or export_failed.", "The collector."),
     ("Sample less, or give the collector room.",),
 )
+LOG_NOT_SHIPPED = Alert(
+    "MixerLogNotShipped",
+    "warning",
+    "15m",
+    "A log of Mixer does not reach its far folder",
+    'Of the {{ $labels.log }} {{ printf "%.0f" $value }} files wait, and none has arrived for a quarter of an hour.',
+    "The storage is down, slow or refuses; answers are not touched. What waits fills this disk up to `ship.max_bytes`, "
+    "then the oldest files are lost.",
+    (
+        "The log event `log files cannot be shipped`: it says why in the storage's own words.",
+        "`mixer_ship_waiting_bytes`, and `mixer_ship_files_total` by `outcome`: failed, dropped.",
+    ),
+    (
+        "Give the pod access to the storage again: nothing else need be done, all that waits is shipped.",
+        "A long outage: raise `ship.max_bytes`, where the disk has room.",
+    ),
+)
 WORKERS_RESTART = Alert(
     "MixerWorkersRestart",
     "warning",

@@ -17,6 +17,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from mixer.far_folder import system_of
 from mixer.values import IntColumn
 
 WINDOW_S = 3600.0
@@ -91,7 +92,10 @@ class Joined:
     """The two logs, joined; a context manager that lets go of what it holds."""
 
     def __init__(self, log: Path, events: Path, window_s: float = WINDOW_S) -> None:
-        """Reads both folders. Raises: ValueError where one holds nothing, or not what it should."""
+        """Reads both folders, each here or far (`mixer.far_folder`).
+
+        Raises: ValueError where one holds nothing, or not what it should.
+        """
         self._database = duckdb.connect(config={"threads": 2})
         self._database.execute("SET TimeZone = 'UTC'")  # else days are those of this machine
         self._view("log", log)
@@ -132,6 +136,9 @@ class Joined:
 
     def _view(self, name: str, folder: Path) -> None:
         try:
+            system, kind = system_of(folder), str(folder).partition("://")[0]
+            if system and not self._database.filesystem_is_registered(kind):
+                self._database.register_filesystem(system)
             self._database.read_parquet(
                 str(folder / "**" / "*.parquet"),
                 filename=True,

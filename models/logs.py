@@ -70,7 +70,10 @@ _ALWAYS = Window()
 
 
 def files(folder: Path, window: Window = _ALWAYS) -> Files:
-    """The files of a folder that may hold rows of a window. Raises: FileNotFoundError where there is no folder."""
+    """The files of a folder that may hold rows of a window; the folder may be far (`mixer.far_folder`).
+
+    Raises: FileNotFoundError where there is no folder.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder")
     sound: list[Path] = []
@@ -90,7 +93,7 @@ def read(
     """Rows of these files, a few hundred at once, with these columns of WHOLE or all of them."""
     wanted = WHOLE if columns is None else pa.schema([WHOLE.field(name) for name in columns])
     for done, path in enumerate(paths, 1):
-        with pq.ParquetFile(path) as file:
+        with path.open("rb") as opened, pq.ParquetFile(opened) as file:
             names = [name for name in {*wanted.names, "time"} if name in file.schema_arrow.names]
             for batch in file.iter_batches(_BATCH_ROWS, columns=names):
                 yield _shaped(window.rows(batch), wanted)
@@ -99,7 +102,8 @@ def read(
 
 def _is_whole(path: Path) -> bool:
     try:
-        pq.read_metadata(path)
+        with path.open("rb") as opened:
+            pq.read_metadata(opened)
     except (pa.ArrowInvalid, OSError):
         return False
     return True

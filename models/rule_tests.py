@@ -166,6 +166,15 @@ class _Maker:
             self.series(metrics.SERVER_HANDLED, **rpc, grpc_code="INTERNAL"): changing(badly),
             self.series(metrics.SPANS_DROPPED, reason="queue_full"): changing(0.0),
             self.series(metrics.WORKER_RESTARTS, reason="exited"): changing(0.0),
+            **self._shipped(1.0),
+        }
+
+    def _shipped(self, per_minute: float) -> Series:
+        """A log of which a file waits, and so many arrive."""
+        labels = {"log": "searches", "instance": "one"}
+        return {
+            self.series(metrics.SHIP_WAITING, **labels): constant(3.0),
+            self.series(metrics.SHIP_FILES, **labels, outcome="shipped"): changing(per_minute),
         }
 
     def _served(self, mix: str) -> Series:
@@ -258,6 +267,8 @@ class _Maker:
         dropped = self.series(metrics.SPANS_DROPPED, reason="queue_full")
         yield Case({dropped: changing(120.0)}, [Expected(alerts.SPANS_DROPPED, {}, 2.0)])
         restarts = self.series(metrics.WORKER_RESTARTS, reason="exited")
+        waits = Expected(alerts.LOG_NOT_SHIPPED, {"log": "searches", "instance": "one"}, 3.0)
+        yield Case(self._shipped(0.0), [waits])
         yield Case({restarts: changing(0.1)}, [Expected(alerts.WORKERS_RESTART, {"reason": "exited"}, 6.0)])
 
     def _of_service(self, mix: str) -> Iterator[Case]:

@@ -184,6 +184,9 @@ def _calls(mixes: Mixes, bounds: Bounds) -> Iterator[Recorded | Raised]:
     yield Raised(alerts.CALLS_FAIL, f"{name} > {bounds.failed_calls:g}")
     dropped = f"sum(rate({mixes.of(metrics.SPANS_DROPPED)}[5m]))"
     yield Raised(alerts.SPANS_DROPPED, f"{dropped} > 0")
+    waiting = f"sum by (log, instance) ({mixes.of(metrics.SHIP_WAITING)})"
+    arrived = _increase("log, instance", mixes.of(metrics.SHIP_FILES, 'outcome="shipped"'), "15m")
+    yield Raised(alerts.LOG_NOT_SHIPPED, f"{waiting} > 0 unless {arrived} > 0")
     yield Raised(alerts.WORKERS_RESTART, f"{_increase('reason', mixes.of(metrics.WORKER_RESTARTS))} > 2")
 
 

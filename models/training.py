@@ -39,6 +39,7 @@ from mixer.schema import Feature, schema_hash
 from models import evaluation, listings
 from models.collection import Listing, Pool
 from models.judgements import Judgements, counts, window
+from models.learn import Learn, Lesson, by_pool, here
 
 _BINS, _LEVELS = 10, 32
 _GOLDEN_QUERIES, _GOLDEN_ROWS = 8, 20
@@ -84,7 +85,11 @@ class Trained:
 
 
 def fit(
-    train: Sequence[Listing], valid: Sequence[Listing], features: Sequence[Feature], recipe: Recipe
+    train: Sequence[Listing],
+    valid: Sequence[Listing],
+    features: Sequence[Feature],
+    recipe: Recipe,
+    learn: Learn = here,
 ) -> Trained:
     """Train on the one, stop by the other. Raises: ValueError where there is nothing to learn from."""
     listed = tuple(listing for listing in train if len(listing))
@@ -94,36 +99,17 @@ def fit(
     )
     if not train or not valid:
         raise ValueError("no training or no validation query has both relevant and other candidates")
-    parameters = _parameters(recipe)
-    names = [feature.name for feature in features]
-    categories = [feature.name for feature in features if feature.dtype == "category"]
-    learned = _dataset(train, names, categories, parameters)
-    held = [_dataset(pool, names, categories, parameters, learned) for pool in _by_pool(valid).values()]
-    booster = lightgbm.train(
-        parameters,
-        learned,
-        num_boost_round=recipe.rounds,
-        valid_sets=held,
-        callbacks=[_StopAtBestMean(recipe.patience)] if recipe.patience else [],
+    lesson = Lesson(
+        train,
+        valid,
+        names=tuple(feature.name for feature in features),
+        categories=tuple(feature.name for feature in features if feature.dtype == "category"),
+        parameters=_parameters(recipe),
+        rounds=recipe.rounds,
+        patience=recipe.patience,
     )
+    booster, parameters = learn(lesson)
     return Trained(booster, parameters, train, valid, listed)
-
-
-class _StopAtBestMean:
-    """Stops where the mean over the validation sets has not risen for a while."""
-
-    order, before_iteration = 30, False
-
-    def __init__(self, patience: int) -> None:
-        self._patience, self._best, self._at = patience, -np.inf, 0
-
-    def __call__(self, env: lightgbm.callback.CallbackEnv) -> None:
-        results = env.evaluation_result_list or []
-        mean = float(np.mean([result[2] for result in results]))
-        if mean > self._best:
-            self._best, self._at = mean, env.iteration
-        if env.iteration - self._at >= self._patience or env.iteration + 1 == env.end_iteration:
-            raise lightgbm.callback.EarlyStopException(self._at, results)
 
 
 def _cut(listing: Listing, depth: int) -> Listing:
@@ -148,13 +134,6 @@ def _with_contrast(listings: Sequence[Listing]) -> tuple[Listing, ...]:
     return tuple(listing for listing in listings if len(listing) and np.ptp(listing.grades))
 
 
-def _by_pool(listings: Sequence[Listing]) -> dict[str, list[Listing]]:
-    pools: dict[str, list[Listing]] = {}
-    for listing in listings:
-        pools.setdefault(listing.pool, []).append(listing)
-    return pools
-
-
 def _parameters(recipe: Recipe) -> dict[str, Any]:
     return {
         "objective": "lambdarank",
@@ -167,32 +146,6 @@ def _parameters(recipe: Recipe) -> dict[str, Any]:
         "num_threads": recipe.threads,
         "verbosity": -1,
     }
-
-
-def _dataset(
-    listings: Sequence[Listing],
-    names: list[str],
-    categories: list[str],
-    parameters: dict[str, Any],
-    reference: lightgbm.Dataset | None = None,
-) -> lightgbm.Dataset:
-    return lightgbm.Dataset(
-        np.concatenate([listing.features for listing in listings]),
-        label=np.concatenate([listing.grades for listing in listings]),
-        weight=_weights(listings),
-        group=[len(listing) for listing in listings],
-        feature_name=names,
-        categorical_feature=categories,
-        reference=reference,
-        params=parameters,
-        free_raw_data=False,
-    )
-
-
-def _weights(listings: Sequence[Listing]) -> FloatColumn | None:
-    """A weight a row; none where all count alike."""
-    weights = np.array([listing.weight for listing in listings])
-    return np.repeat(weights, [len(listing) for listing in listings]) if (weights != 1).any() else None
 
 
 def write(
@@ -290,7 +243,7 @@ def _metrics(trained: Trained) -> dict[str, float]:
     rankings = {"model": trained.order(), "fused": evaluation.fused}
     return {
         f"valid_{pool}_ndcg10_{name}": _mean(listings, order)
-        for pool, listings in _by_pool(trained.valid).items()
+        for pool, listings in by_pool(trained.valid).items()
         for name, order in rankings.items()
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -28,6 +29,7 @@ from models.clicked import Clicked, Weighing, listings_of
 from models.collection import Asking, Listing, Pool, collect
 from models.feedback import WINDOW_S, Joined
 from models.judgements import Judged, Judgements, Split
+from models.learn import Learn, here
 from models.listings import QUERIES
 from models.online import Seen
 
@@ -60,7 +62,9 @@ def online(
         return list(measuring.report(parts, slices, joined.counts))
 
 
-async def train(job: Job, name: str, recipe: training.Recipe, folder: Path, console: Console) -> Manifest:
+async def train(
+    job: Job, name: str, recipe: training.Recipe, folder: Path, console: Console, learn: Learn = here
+) -> Manifest:
     """Train a model into a folder, which is replaced as a whole.
 
     Raises: MixerError where a query fails; ValueError where there is nothing to learn from.
@@ -70,7 +74,7 @@ async def train(job: Job, name: str, recipe: training.Recipe, folder: Path, cons
         held = await listings(job, target, job.judgements.of("valid"), "valid", console)
         held_out = await listings(job, target, _few(job.judgements.of("test")), "test", console)
     with console.status("training"):
-        trained = training.fit(learned, held, job.rules.features, recipe)
+        trained = await asyncio.to_thread(training.fit, learned, held, job.rules.features, recipe, learn)
     return publish(trained, name, job, folder, held_out)
 
 
@@ -101,6 +105,7 @@ def train_from_log(
     recipe: training.Recipe,
     folder: Path,
     console: Console,
+    learn: Learn = here,
 ) -> tuple[Manifest, Clicked]:
     """Train a model into a folder from clicks on what was served; also what was learned from.
 
@@ -112,7 +117,7 @@ def train_from_log(
         weighing = Weighing(_examination(joined, logs), logs.clip)
         clicked = listings_of(joined, mix, features, weighing, lambda: progress.advance(bar))
     with console.status("training"):
-        trained = training.fit(clicked.of("train"), clicked.of("valid"), features, recipe)
+        trained = training.fit(clicked.of("train"), clicked.of("valid"), features, recipe, learn)
     looked = f"explored by {logs.explore}" if logs.explore else f"(1/place)^{logs.eta:g}"
     source = f"{logs.searches.name}: {len(clicked.listings)} clicks, examination {looked}, clip {logs.clip:g}"
     job = Job(settings, mix, clicked.judgements(source))

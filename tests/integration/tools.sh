@@ -28,6 +28,7 @@ kubernetes+=" -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1 -X helm.sh/hel
 build helm.sh/helm/v3 v3.22.0 helm.sh/helm/v3/cmd/helm "$kubernetes"
 build github.com/norwoodj/helm-docs v1.14.2 github.com/norwoodj/helm-docs/cmd/helm-docs
 build github.com/fullstorydev/grpcurl v1.9.3 github.com/fullstorydev/grpcurl/cmd/grpcurl
+build github.com/bojand/ghz v0.93.0 github.com/bojand/ghz/cmd/ghz
 
 # promtool comes with Debian's package; unpacked, not installed. Anywhere else, put one into the folder.
 promtool() {

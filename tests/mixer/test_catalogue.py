@@ -76,13 +76,14 @@ def settings(good: str, model_folder: Path, query: str, kept: Path) -> Any:
             {"name": "answered", "by": "backends"},
         ],
     }
+    sink = {"kind": "parquet", "folder": str(kept / "log"), "ship": {"to": str(kept / "far" / "log")}}
     made = mixers.settings(
         {"a": MEMORY, "odd": MEMORY, "good": good},
         mix,
         models={"m": {"path": model_folder}},
         telemetry={"query": query},
-        feedback={"folder": str(kept / "events")},
-        feature_log={"sinks": [{"kind": "parquet", "folder": str(kept / "log")}]},
+        feedback={"folder": str(kept / "events"), "ship": {"to": str(kept / "far" / "events")}},
+        feature_log={"sinks": [sink]},
     )
     raw = made.model_dump(mode="json", exclude_none=True)
     raw["mixes"]["fused"] = fused
@@ -357,6 +358,8 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
             "swapped",
             "unreadable",
             "failed",
+            "shipped",
+            "dropped",
         },
         "kind": {kind.value for kind in EventKind},
         "reason": {
@@ -366,6 +369,7 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
             "queue_full",
             "export_failed",
             *lost,
+            "not_shipped",
             *BOUNDS,
         },
         "check": checks,
@@ -376,6 +380,7 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
         "sha256": {loaded.model_sha256, ensemble["sha256"]},
         "scorer": {"forest", "lightgbm"},
         "sink": SINKS,
+        "log": {"searches", "events"},
         "shadow": {"m", "gone"},
     }
     assert sets.keys() == LABELS.keys()

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
@@ -17,6 +18,7 @@ from mixer.client import AsyncMixerClient, BackendReport, MixerClient, MixerErro
 from mixer.errors import InvalidRequest, RequestError, Violation
 from mixer.interceptors import AnswerErrors, Layers
 from mixer.metrics import Metrics
+from mixer.server import SERVICE
 from mixer.values import Drop, Outcome, Ranker, Scores
 from protos.mixer.v1 import mixer_pb2 as pb
 from protos.mixer.v1 import mixer_pb2_grpc as rpc
@@ -54,6 +56,46 @@ async def serving(canned: Canned) -> AsyncIterator[str]:
         yield f"127.0.0.1:{port}"
     finally:
         await server.stop(None)
+
+
+@asynccontextmanager
+async def answering(name: str) -> AsyncIterator[tuple[str, health.aio.HealthServicer]]:
+    """A server whose answers tell its name, as often as it is asked, and its health."""
+    server, checks = grpc.aio.server(), health.aio.HealthServicer()
+    made = whole()
+    made.query_id = name
+    rpc.add_MixerServiceServicer_to_server(Canned(*[made] * 500), server)
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    await checks.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}", checks
+    finally:
+        await server.stop(None)
+
+
+async def test_calls_are_spread_over_all_that_serve() -> None:
+    """Over every address of the target in turn; one that says it does not serve gets none until it does again."""
+    async with (
+        answering("a") as (first, _),
+        answering("b") as (second, checks),
+        AsyncMixerClient(f"ipv4:{first},{second}", timeout_s=10) as client,
+    ):
+        await until_seen(client, {"a", "b"})
+        seen = [(await client.search("read csv")).query_id for _ in range(10)]
+        assert (seen.count("a"), seen.count("b")) == (5, 5)
+        await checks.set(SERVICE, health_pb2.HealthCheckResponse.NOT_SERVING)
+        await until_seen(client, {"a"})
+        await checks.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        await until_seen(client, {"a", "b"})
+
+
+async def until_seen(client: AsyncMixerClient, names: set[str]) -> None:
+    """Ask until just these answer a few calls in a row."""
+    async with asyncio.timeout(30):
+        while {(await client.search("read csv")).query_id for _ in range(4)} != names:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 async def ask(canned: Canned, attempts: int = 1, **options: Any) -> Any:

@@ -17,6 +17,7 @@ import grpc
 import grpc.aio
 import pytest
 import yaml
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
@@ -236,6 +237,24 @@ async def test_reflection() -> None:
         answers = [answer async for answer in call]
     names = {service.name for service in answers[0].list_services_response.service}
     assert {SERVICE, "grpc.health.v1.Health"} <= names
+
+
+@pytest.mark.parametrize("symbol", [SERVICE, f"{SERVICE}.Search", "mixer.v1.SearchRequest"])
+async def test_reflection_finds_the_file_of_every_symbol(symbol: str) -> None:
+    """Of a method too, which is what some clients ask for; what is not there is told to be not found."""
+    async with (
+        mixers.running(mixers.settings({"a": MEMORY})) as mixer,
+        grpc.aio.insecure_channel(mixer.target) as channel,
+    ):
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        asked = [
+            reflection_pb2.ServerReflectionRequest(file_containing_symbol=name)
+            for name in (symbol, f"{symbol}.Nothing")
+        ]
+        found, missing = [answer async for answer in stub.ServerReflectionInfo(iter(asked))]
+    files = map(FileDescriptorProto.FromString, found.file_descriptor_response.file_descriptor_proto)
+    assert "protos/mixer/v1/mixer.proto" in {file.name for file in files}
+    assert missing.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
 
 
 async def test_admin_port() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import fsspec
 import pytest
 
-from mixer.store import LocalStore, RemoteStore, Store, StoreFailed, open_store
+from mixer.remote_store import RemoteStore
+from mixer.store import LocalStore, Store, StoreFailed, open_store
 
 Open = Callable[[], Store]
 

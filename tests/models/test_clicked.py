@@ -6,6 +6,7 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import yaml
@@ -297,9 +298,41 @@ def test_the_command_says_what_it_made(biased: Path, tmp_path: Path) -> None:
     assert model.read_manifest(again).model_sha256 == manifest.model_sha256
 
 
+def test_logs_may_lie_far_away(biased: Path, tmp_path: Path) -> None:
+    """Behind the URL of another file system they give the same model, byte for byte."""
+    far = fsspec.filesystem("memory")
+    for name in ("log", "events"):
+        far.put(str(biased / name), f"/far/{name}", recursive=True)
+    command = [
+        *(
+            "train",
+            "-c",
+            biased / "mixer.yaml",
+            "--recipe",
+            biased / "recipe.yaml",
+            "--out",
+            tmp_path / "far",
+        ),
+        *("--from-log", "memory://far/log", "memory://far/events"),
+    ]
+    result = CliRunner().invoke(cli.app, [str(word) for word in command])
+    assert result.exit_code == 0, result.stderr
+    here = trained(biased, tmp_path / "here")
+    made = [model.read_manifest(folder).model_sha256 for folder in (tmp_path / "far", here)]
+    assert made[0] == made[1]
+
+
+def test_the_command_learns_on_a_cluster(biased: Path, tmp_path: Path) -> None:
+    """On two processes that it starts itself: as good a model, and the manifest says how it was grown."""
+    alone, shared = trained(biased, tmp_path / "alone"), trained(biased, tmp_path / "shared", "--dask", "2")
+    assert FRESH.ndcg(shared) == pytest.approx(FRESH.ndcg(alone), abs=0.03)
+    assert model.read_manifest(shared).parameters["num_machines"] == 2
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (["--dask", "tcp://127.0.0.1:1"], "no Dask scheduler answers at tcp://127.0.0.1:1"),
         (["--mix", "other"], "no training or no validation query"),
         (["--mix", "othr"], "no mix is called 'othr'"),
         (["--explore", "nobody"], "nothing was put at random"),
