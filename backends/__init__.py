@@ -11,6 +11,10 @@ from pydantic import Field
 
 from backends.base import Backend
 from backends.memory import Memory, MemorySettings
+from backends.postgres import Postgres
+from backends.postgres_settings import PostgresSettings
+from backends.qdrant import Qdrant
+from backends.qdrant_settings import QdrantSettings
 from backends.remote import Remote, RemoteSettings
 from backends.sqlite import Sqlite, SqliteSettings
 from backends.tantivy import Tantivy, TantivySettings
@@ -19,7 +23,13 @@ from backends.vectors import Vectors, VectorsSettings
 __all__ = ["ENGINES", "BackendSettings", "open_backend"]
 
 BackendSettings = Annotated[
-    TantivySettings | VectorsSettings | SqliteSettings | RemoteSettings | MemorySettings,
+    TantivySettings
+    | VectorsSettings
+    | SqliteSettings
+    | PostgresSettings
+    | QdrantSettings
+    | RemoteSettings
+    | MemorySettings,
     Field(discriminator="kind"),
 ]
 
@@ -27,6 +37,8 @@ ENGINES: dict[str, Any] = {
     "tantivy": Tantivy,
     "vectors": Vectors,
     "sqlite": Sqlite,
+    "postgres": Postgres,
+    "qdrant": Qdrant,
     "remote": Remote,
     "memory": Memory,
 }

@@ -27,12 +27,12 @@ from pydantic import Field
 
 import backends
 from backends.base import EngineSettings
+from backends.embedding import VectorsOptions
 from backends.folders import swap
 from backends.index import MANIFEST, IndexFault, Manifest
 from backends.schema import BadLine, Document, Progress, Schema, read
 from backends.sqlite import SqliteOptions
 from backends.tantivy import TantivyOptions
-from backends.vectors import VectorsOptions
 
 EngineOptions = Annotated[TantivyOptions | VectorsOptions | SqliteOptions, Field(discriminator="kind")]
 

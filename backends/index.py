@@ -19,7 +19,7 @@ class IndexFault(Exception):
     """An index cannot be opened or built as the settings want it; the message says why, for an operator."""
 
 
-def _beside_settings(path: Path, info: ValidationInfo) -> Path:
+def beside_settings(path: Path, info: ValidationInfo) -> Path:
     """Relative paths start at the folder of the settings file, where the reader of one says which that is."""
     folder = (info.context or {}).get("folder")
     return folder / path if folder is not None else path
@@ -28,7 +28,7 @@ def _beside_settings(path: Path, info: ValidationInfo) -> Path:
 class IndexSettings(EngineSettings):
     """What all engines over an index folder have in common."""
 
-    index: Annotated[Path, AfterValidator(_beside_settings)]
+    index: Annotated[Path, AfterValidator(beside_settings)]
     """Folder that `backends.build` wrote."""
     threads: PositiveInt = 2
     """Queries answered at once; more wait in line."""

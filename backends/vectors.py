@@ -14,7 +14,7 @@ To build:
       - fields: [title, doc] # embedded as one text
         weight: 1
         embedder:
-          kind: lsa          # meaning; or `projection`: spelling; see `EMBEDDERS` for what another needs
+          kind: lsa          # meaning; or `projection`: spelling; see `embedding.EMBEDDERS` for what another needs
           dimensions: 128
 
 A document's score is the weighted mean of its parts' cosines with the query.
@@ -29,59 +29,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveFloat
+from pydantic import Field, NonNegativeInt
 
 from backends import filters
-from backends.base import EngineSettings, Hits, Query
+from backends.base import Hits, Query
 from backends.columns import Columns, Rows, mapped, write
+from backends.embedding import EMBEDDERS, FOLDER, Embedding, VectorsOptions, joined, shares
 from backends.index import IndexFault, IndexSettings, check_fields, open_manifest
-from backends.lsa import Lsa, LsaOptions, Matrix, has_words
+from backends.lsa import Matrix, has_words
 from backends.passing import Passing, write_keywords
-from backends.projection import RandomProjection
 from backends.schema import Document, Schema
 from backends.threads import Threads
 
 if TYPE_CHECKING:
     from usearch.index import Index
 
-_GRAPH, _VECTORS, _EMBEDDER = "graph.usearch", "vectors.npy", "embedder"
-_QUERY_CHARS = 4096
-
-
-class Embedder(Protocol):
-    """Text to a vector of unit length, or zero for text that means nothing to it.
-
-    Its class has `fit(texts, options) -> (embedder, vectors of the texts)` and `load(folder)`.
-    """
-
-    def embed(self, text: str) -> Matrix:
-        """A vector of shape (dimensions,)."""
-        ...
-
-    def save(self, folder: Path) -> None:
-        """Write into a folder that is there."""
-        ...
-
-
-EMBEDDERS: dict[str, Any] = {"lsa": Lsa, "projection": RandomProjection}
-
-
-class Part(EngineSettings):
-    """Fields embedded as one text, and what their nearness weighs beside the other parts'."""
-
-    fields: tuple[str, ...] = ()
-    weight: PositiveFloat = 1.0
-    embedder: LsaOptions = LsaOptions()
-
-
-class VectorsOptions(EngineSettings):
-    """What is fixed when the index is built."""
-
-    kind: Literal["vectors"]
-    parts: Annotated[tuple[Part, ...], Field(min_length=1)] = (Part(),)
+_GRAPH, _VECTORS = "graph.usearch", "vectors.npy"
 
 
 class VectorsSettings(IndexSettings):
@@ -106,11 +72,7 @@ class Vectors:
         options = VectorsOptions.model_validate(manifest.options)
         self._schema = manifest.declared
         self._settings = settings
-        self._embedders: list[Embedder] = [
-            EMBEDDERS[part.embedder.kind].load(folder / _EMBEDDER / str(number))
-            for number, part in enumerate(options.parts)
-        ]
-        self._shares = _shares(options.parts)
+        self._embedding = Embedding(folder, self._schema, options)
         self._vectors: Matrix = mapped(folder / _VECTORS)
         self._graph = _graph(self._vectors.shape[1])
         self._graph.view(str(folder / _GRAPH))
@@ -132,7 +94,7 @@ class Vectors:
     def build(documents: Sequence[Document], schema: Schema, options: VectorsOptions, folder: Path) -> None:
         """Write the index into a folder. Raises: IndexFault where there is nothing to embed."""
         held = schema.names("text", "keyword")
-        (folder / _EMBEDDER).mkdir()
+        (folder / FOLDER).mkdir()
         parts = []
         for number, part in enumerate(options.parts):
             check_fields(part.fields, held, "fields")
@@ -140,10 +102,10 @@ class Vectors:
             if not any(map(has_words, texts)):
                 raise IndexFault("the documents have no words to embed")
             embedder, embedded = EMBEDDERS[part.embedder.kind].fit(texts, part.embedder)
-            (folder / _EMBEDDER / str(number)).mkdir()
-            embedder.save(folder / _EMBEDDER / str(number))
+            (folder / FOLDER / str(number)).mkdir()
+            embedder.save(folder / FOLDER / str(number))
             parts.append(embedded)
-        vectors = _joined(parts, _shares(options.parts))
+        vectors = joined(parts, shares(options.parts))
         write(documents, schema, folder)
         write_keywords(documents, schema, folder)
         np.save(folder / _VECTORS, vectors)
@@ -153,8 +115,7 @@ class Vectors:
         graph.save(str(folder / _GRAPH))
 
     def _answer(self, query: Query) -> Hits:
-        text = query.text[:_QUERY_CHARS]
-        vector = _joined([embedder.embed(text) for embedder in self._embedders], self._shares)
+        vector = self._embedding.query(query.text)
         limit = min(query.limit, len(self._vectors))
         rows, scores = np.empty(0, np.intp), np.empty(0, np.float32)
         if vector.any() and limit > 0:
@@ -171,18 +132,6 @@ class Vectors:
     def _walked(self, vector: Matrix, limit: int) -> Rows:
         rows: Rows = self._graph.search(vector, limit, threads=1).keys.astype(np.intp)
         return rows
-
-
-def _shares(parts: Sequence[Part]) -> Matrix:
-    """What each part's vectors are scaled by, on either side, so that products are weighted means."""
-    weights = np.array([part.weight for part in parts], np.float32)
-    shares: Matrix = np.sqrt(weights / weights.sum())
-    return shares
-
-
-def _joined(parts: Sequence[Matrix], shares: Matrix) -> Matrix:
-    """Vectors of the parts, scaled, end to end."""
-    return np.concatenate([part * share for part, share in zip(parts, shares, strict=True)], axis=-1)
 
 
 def _nearest(rows: Rows, scores: Matrix, limit: int, least: float) -> tuple[Rows, Matrix]:

@@ -154,6 +154,9 @@ def test_no_module_is_a_drawer(package: str) -> None:
 
 def test_only_the_app_and_the_table_name_engines() -> None:
     """Mixer knows backends by their protocol and their settings; concrete engines are named in one table."""
-    engines = [f"backends.{name}" for name in ("memory", "remote", "sqlite", "tantivy", "vectors")]
+    engines = [
+        f"backends.{name}"
+        for name in ("memory", "postgres", "qdrant", "remote", "sqlite", "tantivy", "vectors")
+    ]
     assert breaches("mixer", *engines, but=("mixer/demo/",)) == []
     assert breaches("models", *engines) == []

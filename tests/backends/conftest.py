@@ -1,6 +1,6 @@
 """One small library of documents, indexed by every engine, and each engine opened over it."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from backends.base import Backend
 from backends.build import Definition, write
 from backends.memory import Memory, MemorySettings
 from backends.schema import Schema, parse
+from tests.doubles import postgres, qdrant
 
 SCHEMA: dict[str, Any] = {
     "fields": {
@@ -121,13 +122,58 @@ def open_raw() -> Callable[[dict[str, Any]], Backend]:
     return opened
 
 
-@pytest.fixture(params=["memory", "remote", "tantivy", "sqlite", "vectors"])
+@pytest.fixture(scope="session")
+def postgres_server(library: dict[str, Path]) -> Iterator[postgres.Server]:
+    """A server that holds the documents in a table `library`; for reading only."""
+    with postgres.running() as server:
+        postgres.fill(server, "library", DOCUMENTS, library["vectors"])
+        yield server
+
+
+@pytest.fixture(scope="session")
+def qdrant_folder(library: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of Qdrant's local mode that holds the documents in a collection `library`; for reading only."""
+    folder = tmp_path_factory.mktemp("qdrant")
+    qdrant.fill(folder, "library", DOCUMENTS, library["vectors"])
+    return folder
+
+
+@pytest.fixture
+def on_servers(request: pytest.FixtureRequest, library: dict[str, Path]) -> Callable[[str], dict[str, Any]]:
+    """Settings of the kinds whose documents lie with a server, which is started when first asked for."""
+
+    def settings(kind: str) -> dict[str, Any]:
+        if kind == "qdrant":
+            folder = request.getfixturevalue("qdrant_folder")
+            return qdrant.settings(folder, "library", SCHEMA, library["vectors"])
+        server: postgres.Server = request.getfixturevalue("postgres_server")
+        return postgres.settings(
+            server, "library", SCHEMA, kind.removeprefix("postgres-"), library["vectors"]
+        )
+
+    return settings
+
+
+@pytest.fixture(
+    params=[
+        "memory",
+        "remote",
+        "tantivy",
+        "sqlite",
+        "vectors",
+        "postgres-words",
+        "postgres-vectors",
+        "qdrant",
+    ]
+)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
-async def backend(kind: str, memory: Memory, library: dict[str, Path]) -> AsyncIterator[Backend]:
+async def backend(
+    kind: str, memory: Memory, library: dict[str, Path], on_servers: Callable[[str], dict[str, Any]]
+) -> AsyncIterator[Backend]:
     """Every engine in turn, over the same documents."""
     if kind == "memory":
         yield memory
@@ -137,6 +183,7 @@ async def backend(kind: str, memory: Memory, library: dict[str, Path]) -> AsyncI
             yield remote
             await remote.close()
     else:
-        engine = opened({"kind": kind, "index": library[kind]})
+        held = {"kind": kind, "index": library[kind]} if kind in library else on_servers(kind)
+        engine = opened(held)
         yield engine
         await engine.close()

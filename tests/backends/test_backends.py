@@ -21,6 +21,7 @@ def test_importing_is_cheap_and_stands_alone() -> None:
     ).stdout.split()
     heavy = {"tantivy", "usearch", "sklearn", "scipy", "mixer", "models", "opentelemetry.sdk"}
     assert heavy.isdisjoint(loaded)
+    assert {"psycopg", "psycopg_pool", "qdrant_client", "httpx"}.isdisjoint(loaded)
     assert "backends.tantivy" in loaded
 
 

@@ -133,7 +133,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
-        ([], "'tantivy', 'vectors', 'sqlite', 'remote', 'memory'"),
+        ([], "'tantivy', 'vectors', 'sqlite', "),
         (["--kind", "sqlit"], "Input tag 'sqlit'"),
         (["--kind", "sqlite"], "options: sqlite.index: "),
         (["--kind", "sqlite", "--index", "/nowhere"], "/nowhere holds no index that can be read"),

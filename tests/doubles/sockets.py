@@ -27,12 +27,18 @@ def black_hole() -> Iterator[str]:
 
 
 class Cable:
-    """Carries bytes to a service and back until it is cut."""
+    """Carries bytes to a service, at `host:port` or the path of its socket, and back until it is held or cut."""
 
     def __init__(self, target: str) -> None:
-        self._host, _, self._port = target.rpartition(":")
+        self._far = target
         self._ends: list[asyncio.StreamWriter] = []
+        self._flows = asyncio.Event()
+        self._flows.set()
         self.target = ""
+
+    def hold(self) -> None:
+        """Keep every connection and carry nothing more."""
+        self._flows.clear()
 
     def cut(self) -> None:
         """Break every connection, at both ends, with no goodbye."""
@@ -41,17 +47,24 @@ class Cable:
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
-        far_reader, far_writer = await asyncio.open_connection(self._host, int(self._port))
+        far_reader, far_writer = await _reached(self._far)
         self._ends += [writer, far_writer]
         with contextlib.suppress(ConnectionError):
-            await asyncio.gather(_pipe(reader, far_writer), _pipe(far_reader, writer))
+            await asyncio.gather(self._pipe(reader, far_writer), self._pipe(far_reader, writer))
+
+    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            await self._flows.wait()
+            writer.write(data)
+            await writer.drain()
+        writer.close()
 
 
-async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
+async def _reached(target: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if target.startswith("/"):
+        return await asyncio.open_unix_connection(target)
+    host, _, port = target.rpartition(":")
+    return await asyncio.open_connection(host, int(port))
 
 
 @asynccontextmanager
