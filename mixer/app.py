@@ -15,11 +15,14 @@ from pydantic import SecretStr
 
 from backends import open_backend
 from backends.base import Backend
+from backends.stores import open_store
+from backends.stores.base import StoreFault
 from mixer import gather
 from mixer.cursor import CursorSigner
 from mixer.describe import Redactor
 from mixer.events import Event, EventKind
 from mixer.explainer import Explainer
+from mixer.hydrate import Hydrator
 from mixer.metrics import Metrics
 from mixer.settings import ExplainSettings, Secrets, Settings
 from mixer.wiring import Mix, Shared, Wiring
@@ -42,6 +45,7 @@ class App:
     explainer: Explainer = field(default_factory=lambda: Explainer(ExplainSettings()))
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set where another model was put to work."""
+    hydrators: Mapping[str, Hydrator] = field(default_factory=dict)
     _beside: list[asyncio.Task[None]] = field(default_factory=list)
 
     @property
@@ -73,6 +77,7 @@ class App:
         if self.feedback:
             await self.feedback.close()
         await asyncio.gather(*(backend.close() for backend in self.backends.values()))
+        await asyncio.gather(*(hydrator.close() for hydrator in self.hydrators.values()))
         await asyncio.to_thread(self.explainer.close)
         if self.feature_log:
             await asyncio.to_thread(self.feature_log.close)
@@ -86,16 +91,16 @@ async def build(
 ) -> App:
     """Open the backends and load the models; `backends` stand in for those of the settings, by name.
 
-    Raises: OSError or ValueError where an embedded backend's index, the feature log or the event log cannot be
-    opened. A model that fails a check raises nothing: its mix says so.
+    Raises: OSError or ValueError where an embedded backend's index, a feature store, the feature log or the event log
+    cannot be opened. A model that fails a check raises nothing: its mix says so.
     """
     await asyncio.to_thread(gather.warm)
     secrets, metrics = secrets or Secrets.from_environment(), metrics or Metrics()
-    opened = _opened(settings, backends or {})
+    opened, hydrators = _opened(settings, backends or {}), _hydrators(settings)
     changed, redaction_key = asyncio.Event(), _key(secrets.redaction_key)
     signer = CursorSigner(_key(secrets.cursor_key))
     redactor = Redactor(settings.telemetry.query, redaction_key)
-    shared = Shared(settings, metrics, opened, signer, redactor, changed, asyncio.Lock())
+    shared = Shared(settings, metrics, opened, signer, redactor, changed, asyncio.Lock(), hydrators)
     mixes = {name: await Wiring(name, mix, shared).mix() for name, mix in settings.mixes.items()}
     feature_log = _feature_log(settings, secrets, metrics, redaction_key)
     if feature_log:
@@ -103,7 +108,7 @@ async def build(
     explainer = Explainer(settings.explain)
     mixes = {name: replace(mix, search=explainer.remembering(mix.search)) for name, mix in mixes.items()}
     feedback = await _feedback(settings, metrics, mixes)
-    app = App(settings, metrics, opened, mixes, feature_log, feedback, explainer, changed)
+    app = App(settings, metrics, opened, mixes, feature_log, feedback, explainer, changed, hydrators)
     for mix in mixes.values():
         for watch in mix.watches:
             app.beside(watch())
@@ -115,6 +120,17 @@ def _opened(settings: Settings, stand_ins: Mapping[str, Backend]) -> dict[str, B
         name: stand_ins[name] if name in stand_ins else open_backend(declared)
         for name, declared in settings.backends.items()
     }
+
+
+def _hydrators(settings: Settings) -> dict[str, Hydrator]:
+    """Raises: StoreFault that names the store."""
+    made: dict[str, Hydrator] = {}
+    for name, declared in settings.stores.items():
+        try:
+            made[name] = Hydrator(name, declared, open_store(declared))
+        except StoreFault as fault:
+            raise StoreFault(f"stores.{name}: {fault}") from fault
+    return made
 
 
 async def _feedback(settings: Settings, metrics: Metrics, mixes: Mapping[str, Mix]) -> Feedback | None:

@@ -27,10 +27,12 @@ LABELS = {
     "stage": "stages of the pipeline",
     "error": "classes of request errors, cancelled, or unexpected",
     "backend": "configured backends",
+    "store": "configured feature stores",
+    "source": "where rows of a store come from: cache, store, lost",
     "what": "what a backend says of itself: index, schema, server",
-    "outcome": "outcomes of a backend: ok, timeout, error, refused, cancelled, skipped; of an event: accepted, "
-    "duplicate, late, unknown; of a swap: swapped, refused, unreadable, failed; of an arm: ok, error, refused; of a "
-    "file to ship: shipped, failed, dropped",
+    "outcome": "outcomes of a backend or a store: ok, timeout, error, refused, cancelled, skipped; of an event: "
+    "accepted, duplicate, late, unknown; of a swap: swapped, refused, unreadable, failed; of an arm: ok, error, "
+    "refused; of a file to ship: shipped, failed, dropped",
     "reason": "reasons listed in code",
     "check": "checks of a model: registry, manifest, checksum, schema, test_load, golden",
     "feature": "declared features",
@@ -114,9 +116,31 @@ CANDIDATES = Metric("mixer_candidates", Kind.HISTOGRAM, "Distinct candidates ran
 ADDED_SECONDS = Metric(
     "mixer_added_latency_seconds",
     Kind.HISTOGRAM,
-    "The answer's time less the slowest backend's.",
+    "The answer's time less the slowest backend's; asking feature stores is part of it.",
     ("mix",),
     _SECONDS,
+)
+STORE_SECONDS = Metric(
+    "mixer_store_duration_seconds",
+    Kind.HISTOGRAM,
+    "Time until a feature store's outcome was known; none where its cache had every row.",
+    ("mix", "store", "outcome"),
+    _SECONDS,
+)
+STORE_ROWS = Metric(
+    "mixer_store_rows_total",
+    Kind.COUNTER,
+    "Rows looked up for a feature store, by where what is known of them came from; lost where nothing is.",
+    ("mix", "store", "source"),
+)
+STORE_MISSING = Metric(
+    "mixer_store_missing_total", Kind.COUNTER, "Rows that a feature store does not have.", ("mix", "store")
+)
+STORE_UNREADABLE = Metric(
+    "mixer_store_unreadable_total",
+    Kind.COUNTER,
+    "Values read from a feature store that are no finite number, and count as missing.",
+    ("mix", "store"),
 )
 DROPPED = Metric(
     "mixer_dropped_total", Kind.COUNTER, "Hits or scores left out, by reason.", ("mix", "backend", "reason")
@@ -352,14 +376,17 @@ class Attribute:
 
 
 _ROOT, _RETRIEVE, _RANK, _STAGES, _RPCS = "root", "retrieve", "rank", "stages", "rpc"
-_FEEDBACK = "feedback"
+_FEEDBACK, _LOOK_UP = "feedback", "look_up"
 
 ATTRIBUTES = (
     Attribute("rpc.system.name", "string", _RPCS, "Always grpc."),
     Attribute("rpc.method", "string", _RPCS, "Service and method."),
     Attribute("rpc.response.status_code", "string", _RPCS, "The gRPC status by name."),
     Attribute(
-        "error.type", "string", f"{_RPCS}, {_RETRIEVE}, {_STAGES}", "Why it failed; absent where it did not."
+        "error.type",
+        "string",
+        f"{_RPCS}, {_RETRIEVE}, {_LOOK_UP}, {_STAGES}",
+        "Why it failed; absent where it did not.",
     ),
     Attribute("mixer.mix", "string", _ROOT, "The mix that answered."),
     Attribute("mixer.arm", "string", _ROOT, "The arm of the mix's experiment that answered."),
@@ -385,6 +412,18 @@ ATTRIBUTES = (
     Attribute("mixer.degraded_reasons", "string[]", _ROOT, "What was lacking."),
     Attribute("mixer.latency_bucket", "string", _ROOT, "The answer's time, by a step of a ladder."),
     Attribute("mixer.added_ms", "double", _ROOT, "The answer's time less the slowest backend's."),
+    Attribute("mixer.stores.asked", "int", "hydrate", "Feature stores asked."),
+    Attribute("mixer.stores.ok", "int", "hydrate", "Feature stores that answered."),
+    Attribute("mixer.store.*.outcome", "string", _ROOT, "How asking it ended."),
+    Attribute("mixer.store.*.elapsed_ms", "double", _ROOT, "Time until that was known."),
+    Attribute("mixer.store.*.found", "int", _ROOT, "Rows that it, or its cache, has."),
+    Attribute("mixer.store.name", "string", _LOOK_UP, "The feature store as configured."),
+    Attribute("mixer.store.timeout_ms", "double", _LOOK_UP, "Time it was given."),
+    Attribute("mixer.store.outcome", "string", _LOOK_UP, "How asking it ended."),
+    Attribute("mixer.store.asked", "int", _LOOK_UP, "Rows looked up."),
+    Attribute("mixer.store.cached", "int", _LOOK_UP, "Of them, those that its cache knew, be it as missing."),
+    Attribute("mixer.store.found", "int", _LOOK_UP, "Of them, those that there are."),
+    Attribute("mixer.store.unreadable", "int", _LOOK_UP, "Values that are no finite number."),
     Attribute("mixer.backends.asked", "int", f"{_ROOT}, plan, fan_out", "Backends asked."),
     Attribute("mixer.backends.ok", "int", f"{_ROOT}, fan_out", "Backends that answered."),
     Attribute("mixer.backend.*.outcome", "string", _ROOT, "How asking it ended."),
@@ -434,6 +473,8 @@ SPANS = {
     "fan_out": "All backends at once.",
     "retrieve *": "One backend, as Mixer sees it.",
     "merge": "One row a document, and the fused order.",
+    "hydrate": "What feature stores know of the candidates and of who asks, where the mix has any.",
+    "look_up *": "One feature store.",
     "make_features": "The columns that the model sees.",
     "rank": "The model's scores.",
     "arrange": "The final order, the mix's rules, the page.",

@@ -32,6 +32,7 @@ from mixer.results import (
     Placement,
     SearchResult,
     Source,
+    StoreReport,
     explained_from,
     result_from,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "Range",
     "SearchResult",
     "Source",
+    "StoreReport",
     "Terms",
 ]
 

@@ -29,6 +29,7 @@ from mixer.values import (
     Reply,
     Request,
     Scores,
+    Stored,
 )
 
 Attributes = dict[str, Any]
@@ -128,6 +129,32 @@ def of_reply(reply: Reply) -> Attributes:
     return attributes
 
 
+def of_store(stored: Stored) -> Attributes:
+    """What one feature store gave, on the root span."""
+    prefix = f"mixer.store.{stored.store}"
+    return {
+        f"{prefix}.outcome": stored.outcome.value,
+        f"{prefix}.elapsed_ms": stored.elapsed_s * 1000,
+        f"{prefix}.found": stored.found,
+    }
+
+
+def of_look_up(store: str, timeout_s: float) -> Attributes:
+    """What is known before a store is asked, on its own span."""
+    return {"mixer.store.name": store, "mixer.store.timeout_ms": max(timeout_s, 0.0) * 1000}
+
+
+def of_stored(stored: Stored) -> Attributes:
+    """What one feature store gave, on its own span."""
+    return {
+        "mixer.store.outcome": stored.outcome.value,
+        "mixer.store.asked": stored.asked,
+        "mixer.store.cached": stored.cached,
+        "mixer.store.found": stored.found,
+        "mixer.store.unreadable": stored.unreadable,
+    }
+
+
 def of_scores(scores: Scores) -> Attributes:
     """Who ranked, and why not the model where it did not."""
     return {
@@ -164,6 +191,11 @@ def _of_fan_out(_: Sequence[Any], replies: Sequence[Reply]) -> Attributes:
 def _of_candidates(_: Sequence[Any], candidates: Candidates) -> Attributes:
     dropped = sum(drop.count for drop in candidates.drops)
     return {"mixer.candidates": len(candidates), "mixer.dropped": dropped}
+
+
+def _of_hydrated(_: Sequence[Any], candidates: Candidates) -> Attributes:
+    ok = sum(stored.outcome is Outcome.OK for stored in candidates.stores)
+    return {"mixer.stores.asked": len(candidates.stores), "mixer.stores.ok": ok}
 
 
 def _of_features(_: Sequence[Any], features: Features) -> Attributes:
@@ -233,6 +265,7 @@ def describers(top_k: int, top_features: Sequence[str]) -> Mapping[str, Describe
         "plan": _of_plan,
         "fan_out": _of_fan_out,
         "merge": _of_candidates,
+        "hydrate": _of_hydrated,
         "make_features": _of_features,
         "rank": OfRank(top_k, top_features),
         "arrange": _of_page,

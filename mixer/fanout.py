@@ -17,7 +17,7 @@ Ask = Callable[[Backend, Call], Awaitable[Reply]]
 
 
 class FanOut:
-    """The stage, and the only one that waits."""
+    """The stage: the first of the two that wait."""
 
     def __init__(self, backends: Mapping[str, Backend], ask: Ask) -> None:
         """`ask` puts one call to one backend; it never raises but for cancellation."""

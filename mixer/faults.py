@@ -88,6 +88,7 @@ def repeated_keys(node: yaml.Node | None, path: str = "") -> Iterator[Fault]:
 def dangling_references(raw: dict[str, Any]) -> Iterator[Fault]:
     """Names that refer to nothing. Reads the raw tree, so that other faults do not hide these."""
     backends, models, mixes = (_mapping(raw.get(key)) for key in ("backends", "models", "mixes"))
+    stores = _mapping(raw.get("stores"))
     default = _mapping(raw.get("server")).get("default_mix", "default")
     if mixes and _dangles(default, mixes):
         yield Fault("server.default_mix", _unknown("mix", default, mixes))
@@ -103,6 +104,7 @@ def dangling_references(raw: dict[str, Any]) -> Iterator[Fault]:
         yield from _dangling_models(arms, f"{where}.experiment.arms", models)
         yield from _dangling_models(mix.get("shadows"), f"{where}.shadows", models)
         yield from _dangling_features(mix.get("features"), f"{where}.features", members)
+        yield from _dangling_stores(mix, where, stores)
 
 
 def _dangling_members(models: dict[str, Any]) -> Iterator[Fault]:
@@ -135,6 +137,27 @@ def _dangling_features(features: object, where: str, members: dict[str, Any]) ->
         if isinstance(name, str) and name in seen:
             yield Fault(f"{where}.{place}.name", f"{name!r} is declared twice")
         seen.add(name if isinstance(name, str) else None)
+
+
+def _dangling_stores(mix: dict[str, Any], where: str, stores: dict[str, Any]) -> Iterator[Fault]:
+    """Stores of a mix that are not declared, and features of stores or fields that it does not have."""
+    asked = _mapping(mix.get("stores"))
+    for name in asked:
+        if name not in stores:
+            yield Fault(f"{where}.stores.{name}", _unknown("store", name, stores))
+    features = mix.get("features")
+    for place, feature in enumerate(features if isinstance(features, list) else []):
+        declared = _mapping(feature)
+        store, field = declared.get("store"), declared.get("field")
+        if _dangles(store, asked):
+            yield Fault(f"{where}.features.{place}.store", _unknown("store of this mix", store, asked))
+            continue
+        fields = _mapping(stores.get(store) if isinstance(store, str) else None).get("fields")
+        if isinstance(fields, list) and isinstance(field, str) and field not in fields:
+            known = {name: None for name in fields if isinstance(name, str)}
+            yield Fault(
+                f"{where}.features.{place}.field", _unknown(f"field of store {store!r}", field, known)
+            )
 
 
 def _dangles(name: object, known: dict[str, Any]) -> bool:

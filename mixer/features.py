@@ -20,6 +20,7 @@ from mixer.schema import (
     NumberFeature,
     NumberInQueryFeature,
     QueryFeature,
+    StoreFeature,
     TextFeature,
 )
 from mixer.text import (
@@ -107,6 +108,12 @@ class Facts:
         column = self.candidates.numbers.get(field)
         return np.full(len(self.candidates), np.nan) if column is None else column
 
+    def stored(self, store: str, field: str) -> FloatColumn:
+        """A field of a feature store (n,); all missing where that was not asked."""
+        columns = (s.columns.get(field) for s in self.candidates.stores if s.store == store)
+        column = next(columns, None)
+        return np.full(len(self.candidates), np.nan) if column is None else column
+
     def overlap(self, field: str) -> Overlap:
         """How a text field meets the query; an absent field is empty everywhere."""
         if field not in self._overlaps:
@@ -174,6 +181,10 @@ def _context(feature: ContextFeature, facts: Facts) -> float:
     return np.nan if value is None or feature.levels else float(value)
 
 
+def _store(feature: StoreFeature, facts: Facts) -> FloatColumn:
+    return facts.stored(feature.store, feature.field)
+
+
 def _relative(column: FloatColumn | float) -> FloatColumn:
     """The column as shares of its greatest value; missing where nothing is above 0."""
     values = np.atleast_1d(np.asarray(column, np.float64))
@@ -191,6 +202,7 @@ _COLUMNS: Mapping[type, Callable[[Any, Facts], FloatColumn | float]] = {
     TextFeature: _text,
     FirstFeature: _first,
     ContextFeature: _context,
+    StoreFeature: _store,
 }
 
 _MEASURES: Mapping[str, Callable[[Sequence[Overlap]], FloatColumn]] = {

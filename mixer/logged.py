@@ -43,6 +43,8 @@ SCHEMA = pa.schema(
         ("backends", _TEXTS),
         ("backend_outcomes", _TEXTS),
         ("index_versions", _TEXTS),
+        ("stores", _TEXTS),
+        ("store_outcomes", _TEXTS),
         ("feature_names", _TEXTS),
         ("page_offset", pa.int32()),
         ("page_size", pa.int32()),
@@ -78,12 +80,15 @@ INPUTS = pa.schema(
         ("numbers", _DOUBLE_LISTS),
         ("text_fields", _TEXTS),
         ("texts", pa.list_(_TEXTS)),
+        ("store_fields", _TEXTS),
+        ("stored", _DOUBLE_LISTS),
     ]
 )
 """What a row has besides, where features are to be made again from it.
 
-`normalized` holds a list a hit, like `ranks`. `numbers` and `texts` hold a list a field, one value a hit. Of the
-context's values those that were numbers stand in `context_numbers` too.
+`normalized` holds a list a hit, like `ranks`. `numbers`, `texts` and `stored` hold a list a field, one value a hit;
+`store_fields` names the store and, after a dot, the field. Of the context's values those that were numbers stand in
+`context_numbers` too.
 """
 
 
@@ -151,6 +156,7 @@ class Conversion:
         fields = [self._mixes[answer.plan.request.mix].fields for answer in answers]
         numbers = [_read(answer.candidates.numbers, wanted) for answer, wanted in _each(answers, fields)]
         texts = [_read(answer.candidates.texts, wanted) for answer, wanted in _each(answers, fields)]
+        stored = [_stored(answer.candidates) for answer in answers]
         orders = [answer.page.order for answer in answers]
         contexts = [answer.plan.request.context.items() for answer in answers]
         return {
@@ -162,6 +168,8 @@ class Conversion:
             "numbers": _by_field(numbers, orders, pa.float64()),
             "text_fields": [list(held) for held in texts],
             "texts": _by_field(texts, orders, _TEXT),
+            "store_fields": [list(held) for held in stored],
+            "stored": _by_field(stored, orders, pa.float64()),
         }
 
 
@@ -180,6 +188,10 @@ def _of_answers(answers: Sequence[Answer]) -> dict[str, Any]:
         "backends": [[reply.backend for reply in answer.replies] for answer in answers],
         "backend_outcomes": [[reply.outcome.value for reply in answer.replies] for answer in answers],
         "index_versions": [[reply.index.version for reply in answer.replies] for answer in answers],
+        "stores": [[stored.store for stored in answer.candidates.stores] for answer in answers],
+        "store_outcomes": [
+            [stored.outcome.value for stored in answer.candidates.stores] for answer in answers
+        ],
         "feature_names": [list(answer.features.names) for answer in answers],
         "page_offset": [answer.page.offset for answer in answers],
         "page_size": [answer.page.size for answer in answers],
@@ -229,6 +241,15 @@ def _normalized(candidates: Candidates) -> FloatColumn:
     """(b, n); all missing where the mix reads none."""
     held = candidates.normalized.shape == candidates.scores.shape
     return candidates.normalized if held else np.full(candidates.scores.shape, np.nan)
+
+
+def _stored(candidates: Candidates) -> dict[str, FloatColumn]:
+    """Columns (n,) by store and field."""
+    return {
+        f"{stored.store}.{field}": column
+        for stored in candidates.stores
+        for field, column in stored.columns.items()
+    }
 
 
 def _by_hit(matrices: Sequence[NDArray[Any]], orders: Sequence[IntColumn]) -> pa.Array:

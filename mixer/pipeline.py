@@ -15,6 +15,7 @@ class Pipeline:
     plan: Callable[[Request], Plan]
     fan_out: Callable[[Plan], Awaitable[tuple[Reply, ...]]]
     merge: Callable[[Plan, Sequence[Reply]], Candidates]
+    hydrate: Callable[[Plan, Candidates], Awaitable[Candidates]]
     make_features: Callable[[Plan, Candidates], Features]
     rank: Callable[[Candidates, Features], Scores]
     arrange: Callable[[Plan, Sequence[Reply], Candidates, Scores], Page]
@@ -28,6 +29,7 @@ class Pipeline:
         plan = self.plan(request)
         replies = await self.fan_out(plan)
         candidates = self.merge(plan, replies)
+        candidates = await self.hydrate(plan, candidates)
         features = self.make_features(plan, candidates)
         scores = self.rank(candidates, features)
         page = self.arrange(plan, replies, candidates, scores)

@@ -16,6 +16,7 @@ class MakePlan:
     def __init__(self, mix: MixSettings, signer: CursorSigner) -> None:
         """Takes the mix that it plans for."""
         self._mix = mix
+        self._stores_s = max((store.timeout_s for store in mix.stores.values()), default=0.0)
         self._signer = signer
         grouped = {mix.diversity.field} if mix.diversity else set()
         self._fields = tuple(sorted({*mix.fields, *fields_read(mix.features), *grouped}))
@@ -28,6 +29,8 @@ class MakePlan:
             raise DeadlineTooShort(
                 f"the deadline leaves nothing beside the {reserve_ms:g} ms kept for ranking"
             )
+        # Stores are asked after the backends: they have their time, but never more than half of what there is.
+        budget_s -= min(self._stores_s, budget_s / 2)
         bookmark = self._bookmark(request)
         calls = tuple(
             Call(

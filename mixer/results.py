@@ -50,6 +50,21 @@ class BackendReport:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreReport:
+    """How one feature store answered: rows looked up, of them those that its cache knew and those that there are."""
+
+    store: str
+    outcome: str
+    elapsed_ms: float
+    asked: int
+    cached: int
+    found: int
+    unreadable: int
+    """Values that are no finite number; they count as missing."""
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResult:
     """One page, and how it came about."""
 
@@ -72,6 +87,7 @@ class SearchResult:
     """(hits, features), NaN for missing; empty unless asked for."""
     arm: str = ""
     """Of the mix's experiment; empty where the request was in none."""
+    stores: tuple[StoreReport, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +161,7 @@ def result_from(message: pb.SearchResponse) -> SearchResult:
             len(message.hits) if names else 0, len(names)
         ),
         arm=message.arm,
+        stores=tuple(map(_store_report, execution.stores)),
     )
 
 
@@ -171,6 +188,12 @@ def _report(report: pb.BackendExecution) -> BackendReport:
     return BackendReport(
         report.backend, outcome, report.elapsed_ms, report.hits, report.detail, report.index_version
     )
+
+
+def _store_report(told: pb.StoreExecution) -> StoreReport:
+    outcome = _word(pb.Outcome.Name(told.outcome), "OUTCOME_")
+    counts = (told.asked, told.cached, told.found, told.unreadable)
+    return StoreReport(told.store, outcome, told.elapsed_ms, *counts, told.detail)
 
 
 def _word(name: str, prefix: str) -> str:

@@ -118,6 +118,14 @@ class ContextFeature(FeatureBase):
     levels: tuple[str, ...] = ()
 
 
+class StoreFeature(FeatureBase):
+    """A number that a feature store of the mix holds of the document, or of who asks."""
+
+    source: Literal["store"]
+    store: str
+    field: str
+
+
 Feature = Annotated[
     BackendFeature
     | MixFeature
@@ -126,7 +134,8 @@ Feature = Annotated[
     | QueryFeature
     | TextFeature
     | FirstFeature
-    | ContextFeature,
+    | ContextFeature
+    | StoreFeature,
     Field(discriminator="source"),
 ]
 

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from backends import BackendSettings
+from backends.stores import AnyStoreSettings
 from mixer.experiment_settings import ExperimentSettings, ShadowSettings
 from mixer.faults import Fault, dangling_references, describe, line_of, repeated_keys
 from mixer.frozen import Frozen, named_once
@@ -101,6 +102,16 @@ class MixBackendSettings(Frozen):
     bounds: ScoreBounds = ScoreBounds()
 
 
+StoreName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+"""Without a dot: the feature log names a store's field after it, beyond one."""
+
+
+class MixStoreSettings(Frozen):
+    """One feature store's part in a mix."""
+
+    timeout_s: PositiveFloat = 0.05
+
+
 class RrfSettings(Frozen):
     """Weighted reciprocal rank fusion."""
 
@@ -137,6 +148,8 @@ class MixSettings(Frozen):
 
     backends: Annotated[dict[str, MixBackendSettings], Field(min_length=1, max_length=32)]
     fusion: Annotated[RrfSettings | LinearSettings, Field(discriminator="kind")] = RrfSettings()
+    stores: Annotated[dict[str, MixStoreSettings], Field(max_length=16)] = Field(default_factory=dict)
+    """Feature stores that are asked about the candidates, all at once."""
     features: tuple[Feature, ...] = ()
     model: str = ""
     """A key of `models`; empty serves the fused order and is not degraded."""
@@ -180,6 +193,7 @@ class Settings(Frozen):
     limits: LimitSettings = LimitSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     backends: Annotated[dict[str, BackendSettings], Field(min_length=1)]
+    stores: dict[StoreName, AnyStoreSettings] = Field(default_factory=dict)
     models: dict[str, ModelSettings] = Field(default_factory=dict)
     mixes: Annotated[dict[str, MixSettings], Field(min_length=1)]
     feature_log: FeatureLogSettings | None = None

@@ -63,6 +63,11 @@ def _outcomes(result: SearchResult) -> Text:
         line.append(f"{report.backend} {report.outcome}", _COLORS.get(report.outcome, ""))
         line.append(f" {report.hits} hits{_took(report.elapsed_ms, ' ')}", "dim")
         line.append(f" ({report.detail})  " if report.detail else "  ", "dim")
+    for stored in result.stores:
+        line.append(f"store {stored.store} {stored.outcome}", _COLORS.get(stored.outcome, ""))
+        rows = f" {stored.found} of {stored.asked} rows, {stored.cached} from the cache"
+        line.append(f"{rows},{_took(stored.elapsed_ms, ' ')}", "dim")
+        line.append(f" ({stored.detail})  " if stored.detail else "  ", "dim")
     model = f"{result.model.name} {result.model.version}" if result.model else "no model"
     took = _took(result.elapsed_ms, ", ")
     line.append(f"\n{result.candidates} candidates, ranked by {result.ranker} ({model}){took}")

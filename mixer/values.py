@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -48,6 +49,9 @@ class Request:
     debug: bool = False
     query_id: str = ""
     time_left_s: float = 1.0
+    """When it came."""
+    deadline_s: float = field(default=math.inf, compare=False)
+    """The end of that time, by the monotonic clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,27 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """What one feature store gave: how asking it ended, and columns (n,) by field, NaN for missing."""
+
+    store: str
+    outcome: Outcome
+    elapsed_s: float
+    columns: Mapping[str, FloatColumn]
+    asked: int = 0
+    """Rows looked up: one a document, or one for all."""
+    cached: int = 0
+    """Of them, those that the cache knew, be it as missing."""
+    found: int = 0
+    """Of them, those that there are."""
+    lost: int = 0
+    """Of them, those of which nothing is known, as the store did not answer."""
+    unreadable: int = 0
+    """Values that the store holds and that are no finite number; they count as missing."""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Drop:
     """Fewer out than in: how many, and why."""
 
@@ -133,6 +158,8 @@ class Candidates:
     numbers: dict[str, FloatColumn]
     texts: dict[str, TextColumn]
     drops: tuple[Drop, ...] = ()
+    stores: tuple[Stored, ...] = ()
+    """What the mix's feature stores know of them, in the order of the mix."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -252,4 +279,7 @@ class Answer:
     def degraded_reasons(self) -> tuple[str, ...]:
         """Why less than the whole was used, each a bounded word or two; empty when nothing was lacking."""
         late = [f"{r.backend}: {r.outcome}" for r in self.replies if r.outcome is not Outcome.OK]
+        late += [
+            f"store {s.store}: {s.outcome}" for s in self.candidates.stores if s.outcome is not Outcome.OK
+        ]
         return (*late, *([f"ranker: {self.scores.fallback_reason}"] if self.scores.fallback_reason else []))

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Iterator
 from functools import lru_cache
+from time import monotonic
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from mixer.values import (
     Ranker,
     Reply,
     Request,
+    Stored,
 )
 from protos.mixer.v1 import mixer_pb2 as pb
 
@@ -52,6 +54,7 @@ def request_from(
         debug=message.debug == pb.DEBUG_LEVEL_FEATURES,
         query_id=message.request_id or f"{random.getrandbits(128):032x}",
         time_left_s=time_left_s,
+        deadline_s=monotonic() + time_left_s,
     )
 
 
@@ -216,6 +219,8 @@ def _add_execution(response: pb.SearchResponse, answer: Answer, elapsed_s: float
     counts = np.count_nonzero(answer.candidates.ranks, axis=1).tolist()
     for reply, hits in zip(answer.replies, counts, strict=True):
         _add_backend(execution, reply, hits)
+    for stored in answer.candidates.stores:
+        _add_store(execution, stored)
     for drop in answer.candidates.drops:
         execution.drops.add(reason=drop.reason, count=drop.count, backend=drop.backend)
 
@@ -226,6 +231,19 @@ def _add_backend(execution: pb.Execution, reply: Reply, hits: int) -> None:
     backend.elapsed_ms = reply.elapsed_s * 1000
     backend.hits = hits
     backend.detail = reply.detail
+
+
+def _add_store(execution: pb.Execution, stored: Stored) -> None:
+    execution.stores.add(
+        store=stored.store,
+        outcome=_OUTCOMES[stored.outcome],
+        elapsed_ms=stored.elapsed_s * 1000,
+        asked=stored.asked,
+        cached=stored.cached,
+        found=stored.found,
+        unreadable=stored.unreadable,
+        detail=stored.detail,
+    )
 
 
 # What is the same in one answer after the other is made once, and copied.

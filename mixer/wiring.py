@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from backends.base import Backend
 from mixer import catalogue
@@ -22,19 +22,22 @@ from mixer.explain import Explain
 from mixer.fanout import FanOut, ask
 from mixer.features import MakeFeatures
 from mixer.follow import Follow, Watch
+from mixer.hydrate import Hydrate, Hydrator, as_they_are, look_up
 from mixer.merge import Merge
 from mixer.metrics import Metrics
 from mixer.model import LightGbmModel, ModelRefused
 from mixer.observe import MixObserver
+from mixer.observe_stores import StoreObserver
 from mixer.pipeline import Pipeline
 from mixer.plan import MakePlan
 from mixer.rank import Rank, RankByFusion, RankByModel
 from mixer.rollout import Deployed, Lane, Loaded, Loading
+from mixer.schema import ContextFeature, Feature, StoreFeature
 from mixer.settings import MixSettings, Settings
 from mixer.shadow import Shadow, Shadows
 from mixer.shadow_counts import ShadowCounts
 from mixer.slices import Slices
-from mixer.values import Answer, Request
+from mixer.values import Answer, Candidates, Plan, Request
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +74,7 @@ class Shared:
     redactor: Redactor
     changed: asyncio.Event
     turn: asyncio.Lock
+    hydrators: Mapping[str, Hydrator] = field(default_factory=dict)
 
 
 class Wiring:
@@ -88,10 +92,19 @@ class Wiring:
             plan=observer.stage("plan", MakePlan(mix, shared.signer)),
             fan_out=observer.waiting_stage("fan_out", FanOut(shared.backends, observer.ask(ask))),
             merge=observer.stage("merge", Merge(mix)),
+            hydrate=self._hydrate(),
             make_features=observer.stage("make_features", MakeFeatures(mix.features)),
             rank=observer.stage("rank", RankByFusion()),
             arrange=observer.stage("arrange", Arrange(mix, shared.signer)),
         )
+
+    def _hydrate(self) -> Callable[[Plan, Candidates], Awaitable[Candidates]]:
+        """A mix without stores is not told of having none."""
+        if not self._rules.stores:
+            return as_they_are
+        watched = StoreObserver(self._name, list(self._rules.stores), self._shared.metrics).look_up(look_up)
+        stage = Hydrate(self._rules, self._shared.hydrators, watched)
+        return self._observer.waiting_stage("hydrate", stage)
 
     async def mix(self) -> Mix:
         """The mix, a model in every lane; one that fails a check raises nothing: its mix says so."""
@@ -194,9 +207,15 @@ class Wiring:
         self._observer.loaded(loaded.manifest, loaded.left_to_lightgbm, arm)
         return RankByModel(loaded)
 
+    def _is_private(self, feature: Feature) -> bool:
+        """Whether it tells of the user: what was sent of them, or is stored under it."""
+        if isinstance(feature, StoreFeature):
+            return bool(self._shared.settings.stores[feature.store].template.context_keys)
+        return isinstance(feature, ContextFeature)
+
     def _weighty(self, loaded: Loaded) -> list[str]:
         """The features that a rank span shows. Facts about a user stay out of traces, whatever they weigh."""
-        names = [feature.name for feature in self._rules.features if feature.source != "context"]
+        names = [feature.name for feature in self._rules.features if not self._is_private(feature)]
         if isinstance(loaded, LightGbmModel | Ensemble):
             names.sort(key=loaded.importance.__getitem__, reverse=True)
         return names[: self._shared.settings.telemetry.top_features]

@@ -29,7 +29,7 @@ class Alert:
 
 
 _MIX, _BACKEND, _FEATURE = "{{ $labels.mix }}", "{{ $labels.backend }}", "{{ $labels.feature }}"
-_VERSION = "{{ $labels.version }}"
+_VERSION, _STORE = "{{ $labels.version }}", "{{ $labels.store }}"
 _VALUE = '{{ printf "%.3g" $value }}'
 
 CALLS_FAIL = Alert(
@@ -57,7 +57,7 @@ ADDED_LATENCY = Alert(
     f"In one answer of a hundred Mixer adds more than {_VALUE} s to the slowest backend's time.",
     "The time is spent in Mixer: in ranking, in merging, or in waiting for a processor.",
     (
-        "`mixer_stage_duration_seconds` by `stage`: which one grew.",
+        "`mixer_stage_duration_seconds` by `stage`: which one grew; `hydrate` is waiting for feature stores.",
         "`mixer_model_scorer`: a model left to LightGBM takes several times as long.",
         "`mixer_calls_in_flight` and the processors' load: waiting looks like work.",
     ),
@@ -84,10 +84,14 @@ DEGRADED = Alert(
     "warning",
     "10m",
     f"Mix {_MIX} answers from less than the whole",
-    f"A share of {_VALUE} of the answers lacks a backend or the model.",
+    f"A share of {_VALUE} of the answers lacks a backend, a feature store or the model.",
     "Callers get answers, each of which says what was lacking.",
-    ("`mixer_backend_duration_seconds_count` by `backend` and `outcome`.", "`mixer_fallbacks_total`."),
-    ("See MixerBackendFails and MixerFallsBack.",),
+    (
+        "`mixer_backend_duration_seconds_count` by `backend` and `outcome`.",
+        "`mixer_store_duration_seconds_count` by `store` and `outcome`.",
+        "`mixer_fallbacks_total`.",
+    ),
+    ("See MixerBackendFails, MixerStoreFails and MixerFallsBack.",),
 )
 BACKEND_FAILS = Alert(
     "MixerBackendFails",
@@ -103,6 +107,23 @@ BACKEND_FAILS = Alert(
     (
         "Timeouts: raise `timeout_s` in the mix if callers can wait; otherwise give the backend room.",
         "Refused since a release of either side: the filters or fields no longer fit.",
+    ),
+)
+STORE_FAILS = Alert(
+    "MixerStoreFails",
+    "warning",
+    "5m",
+    f"Feature store {_STORE} fails mix {_MIX}",
+    f"A share of {_VALUE} of the times that store {_STORE} was asked did not end in an answer.",
+    "The features made from it are missing but for what the caches still know; the model ranks without them.",
+    (
+        "`mixer_store_duration_seconds_count` by `outcome`: timeout, error, or skipped for want of time.",
+        "`mixer_store_rows_total` by `source`: how many rows are lost, how many the caches still know.",
+        "The store's own spans below `look_up`, and its logs.",
+    ),
+    (
+        "Timeouts: give the store room, keep rows longer (`cache.ttl_s`), or raise `timeout_s` in the mix.",
+        "Skipped: backends use up the deadline; see their timeouts.",
     ),
 )
 MODEL_REFUSED = Alert(

@@ -1,9 +1,9 @@
 """Golden vectors: what goes into a model's ranking and what must come out, for code in any language to verify itself.
 
-The file is JSON. Each vector holds a request, what every backend replied, and what is expected: the merged ids, the
-fused scores, the features, the raw scores, and the order. `rows` are features and scores alone, at the edges of
-the forest: values on a threshold and beside it, missing ones, zeros, categories never seen. A missing number is null;
-every number is written with the digits that give back the same double.
+The file is JSON. Each vector holds a request, what every backend replied and every feature store held, and what is
+expected: the merged ids, the fused scores, the features, the raw scores, and the order. `rows` are features and scores
+alone, at the edges of the forest: values on a threshold and beside it, missing ones, zeros, categories never seen. A
+missing number is null; every number is written with the digits that give back the same double.
 
 Features must come out within TOLERANCE, which leaves room for the last bit of a logarithm or of a sum taken in another
 order; scores, from the expected features, to the last bit. A zero and a minus zero are the same value.
@@ -12,6 +12,7 @@ order; scores, from the expected features, to the last bit. A zero and a minus z
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,7 +27,7 @@ from mixer.merge import Merge
 from mixer.model import LightGbmModel
 from mixer.schema import Feature, schema_hash
 from mixer.settings import LinearSettings, MixBackendSettings, MixSettings, RrfSettings
-from mixer.values import Candidates, Outcome, Plan, Ranker, Reply, Request, Scores
+from mixer.values import Candidates, Outcome, Plan, Ranker, Reply, Request, Scores, Stored
 
 TOLERANCE = 1e-12
 """Of a feature, relative to its size."""
@@ -43,6 +44,14 @@ class VectorReply(Record):
     scores: Numbers = ()
     numbers: Mapping[str, Numbers] = Field(default_factory=dict)
     texts: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+
+
+class VectorStore(Record):
+    """What one feature store held: a row a document's id, a value a field. One that is not there has none."""
+
+    store: str
+    fields: tuple[str, ...]
+    rows: Mapping[str, Numbers]
 
 
 class Expected(Record):
@@ -63,6 +72,7 @@ class Input(Record):
     query: str
     context: Mapping[str, str | float] = Field(default_factory=dict)
     replies: tuple[VectorReply, ...]
+    stores: tuple[VectorStore, ...] = ()
 
 
 class Vector(Input):
@@ -181,6 +191,7 @@ def _ranked(
     request = Request(given.query, mix="", page_size=1, context=given.context)
     plan = Plan(request, calls=(), offset=0)
     candidates = Merge(mix)(plan, [_reply(reply) for reply in given.replies])
+    candidates = replace(candidates, stores=tuple(_stored(held, candidates.ids) for held in given.stores))
     matrix = MakeFeatures(mix.features)(plan, candidates).matrix
     return candidates, matrix, model.score(matrix)
 
@@ -209,6 +220,12 @@ def _reply(reply: VectorReply) -> Reply:
     if fault := hits.fault():
         raise ValueError(f"{reply.backend}: {fault}")
     return Reply(reply.backend, Outcome.OK, 0.0, hits)
+
+
+def _stored(held: VectorStore, ids: Sequence[str]) -> Stored:
+    nothing: Numbers = (None,) * len(held.fields)
+    values = _matrix([held.rows.get(id_, nothing) for id_ in ids], len(held.fields))
+    return Stored(held.store, Outcome.OK, 0.0, dict(zip(held.fields, values.T, strict=True)))
 
 
 def _column(values: Numbers) -> FloatColumn:

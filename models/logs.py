@@ -129,6 +129,8 @@ class Inputs:
     """(backends, n)"""
     numbers: Mapping[str, FloatColumn]
     texts: Mapping[str, TextColumn]
+    stored: Mapping[str, FloatColumn] = field(default_factory=dict)
+    """By store and, after a dot, field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +240,7 @@ def _inputs(row: dict[str, Any], normalized: FloatColumn) -> Inputs:
         normalized=normalized,
         numbers=_columns(row["number_fields"], row["numbers"]),
         texts={name: np.array(values, object) for name, values in texts},
+        stored=_columns(row["store_fields"] or (), row["stored"] or ()),
     )
 
 

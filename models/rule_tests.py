@@ -185,6 +185,7 @@ class _Maker:
             self.series(metrics.BACKEND_CHANGES, mix=mix, backend="b", what="index"): constant(0.0),
             self.series(metrics.BACKEND_FRESH_AT, mix=mix, backend="b"): constant(0.0),
             **self._asked(mix, _ANSWERS, 0.0),
+            **self._looked_up(mix, _ANSWERS, 0.0),
             **self._added(mix, _ANSWERS),
             **(self._sliced(mix, _ANSWERS, 0.0) if self._mixes.sliced else {}),
         }
@@ -207,6 +208,13 @@ class _Maker:
             self.series(*name, mix=mix, backend="b", outcome="ok"): changing(well),
             self.series(*name, mix=mix, backend="b", outcome="timeout"): changing(badly),
             self.series(*name, mix=mix, backend="b", outcome="skipped"): changing(_ANSWERS),
+        }
+
+    def _looked_up(self, mix: str, well: float, badly: float) -> Series:
+        name = (metrics.STORE_SECONDS, "_count")
+        return {
+            self.series(*name, mix=mix, store="s", outcome="ok"): changing(well),
+            self.series(*name, mix=mix, store="s", outcome="skipped"): changing(badly),
         }
 
     def _added(self, mix: str, within: float) -> Series:
@@ -280,6 +288,8 @@ class _Maker:
         yield Case({degraded: quarter}, [Expected(alerts.DEGRADED, labels, 0.25)])
         failing = self._asked(mix, 0.75 * _ANSWERS, 0.25 * _ANSWERS)
         yield Case(failing, [Expected(alerts.BACKEND_FAILS, {**labels, "backend": "b"}, 0.25)])
+        lost = self._looked_up(mix, 0.75 * _ANSWERS, 0.25 * _ANSWERS)
+        yield Case(lost, [Expected(alerts.STORE_FAILS, {**labels, "store": "s"}, 0.25)])
         changed = self.series(metrics.BACKEND_CHANGES, mix=mix, backend="b", what="index")
         became = Expected(alerts.BACKEND_CHANGED, {**labels, "backend": "b", "what": "index"}, 1.0)
         yield Case({changed: f"0x100 1x{_MINUTES - 101}"}, [became])

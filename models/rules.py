@@ -35,6 +35,7 @@ class Bounds(BaseModel):
     fallbacks: Share = 0.01
     degraded: Share = 0.05
     backend_failures: Share = 0.05
+    store_failures: Share = 0.05
     psi: PositiveFloat = 0.25
     missing: Share = 0.1
     """Above the share in training."""
@@ -154,6 +155,7 @@ def _service(mixes: Mixes, bounds: Bounds) -> Iterator[Recorded | Raised]:
         yield Recorded(name, _ratio("mix", part, answers))
         yield Raised(alert, f"{name} > {bound:g}")
     yield from _backends(mixes, bounds)
+    yield from _stores(mixes, bounds)
     yield from _calls(mixes, bounds)
     buckets = _rate("mix, le", mixes.of(metrics.ADDED_SECONDS, suffix="_bucket"))
     p99 = "mix:mixer_added_latency_seconds:p99_5m"
@@ -172,6 +174,16 @@ def _backends(mixes: Mixes, bounds: Bounds) -> Iterator[Recorded | Raised]:
     yield Raised(alerts.BACKEND_CHANGED, f"{changed} > 0")
     fresh = f"max by (mix, backend) ({mixes.of(metrics.BACKEND_FRESH_AT)})"
     yield Raised(alerts.BACKEND_STALE, f"(time() - {fresh}) / 3600 > {bounds.backend_age_hours:g}")
+
+
+def _stores(mixes: Mixes, bounds: Bounds) -> Iterator[Recorded | Raised]:
+    """A store that is skipped was wanted: there was no time left for it."""
+    failed, asked = (
+        mixes.of(metrics.STORE_SECONDS, *matchers, suffix="_count") for matchers in (['outcome!="ok"'], [])
+    )
+    name = "mix_store:mixer_store_failures:ratio5m"
+    yield Recorded(name, _ratio("mix, store", failed, asked))
+    yield Raised(alerts.STORE_FAILS, f"{name} > {bounds.store_failures:g}")
 
 
 def _calls(mixes: Mixes, bounds: Bounds) -> Iterator[Recorded | Raised]:

@@ -2,6 +2,9 @@
 
 Training-serving skew, as Breck and others name it in "The ML Test Score: a rubric for ML production readiness and
 technical debt reduction", IEEE Big Data 2017.
+
+What feature stores held is taken as it was logged: a store tells what it holds now, not what it held then, so that a
+value that was wrong in the store is no skew here. What is made of it (range, default, share) is compared as any other.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from rich.text import Text
 from backends.base import FloatColumn
 from mixer.features import MakeFeatures
 from mixer.schema import Feature, schema_hash
-from mixer.values import Candidates, Plan, Request
+from mixer.values import Candidates, Outcome, Plan, Request, Stored
 from models.logs import Inputs, Served
 
 _FACTOR_SPREAD = 1e-6
@@ -118,7 +121,21 @@ def _candidates(
         prior=np.argsort(served.fused_ranks[rows]),
         numbers={name: column[rows] for name, column in inputs.numbers.items()},
         texts={name: column[rows] for name, column in inputs.texts.items()},
+        stores=tuple(
+            Stored(name, Outcome.OK, 0.0, columns) for name, columns in _stored(inputs, rows).items()
+        ),
     )
+
+
+def _stored(
+    inputs: Inputs, rows: np.ndarray[tuple[int], np.dtype[np.intp]]
+) -> dict[str, dict[str, FloatColumn]]:
+    """Columns by field, by store; no store's name has a dot."""
+    stores: dict[str, dict[str, FloatColumn]] = {}
+    for name, column in inputs.stored.items():
+        store, _, field_ = name.partition(".")
+        stores.setdefault(store, {})[field_] = column[rows]
+    return stores
 
 
 def _add(skew: FeatureSkew, served: Served, logged: FloatColumn, made: FloatColumn, tolerance: float) -> None:

@@ -23,12 +23,13 @@ from mixer.schema import (
     Feature,
     NumberFeature,
     NumberInQueryFeature,
+    StoreFeature,
     fields_read,
     schema_hash,
 )
 from mixer.settings import MixBackendSettings, MixSettings
 from mixer.trees import Unsupported, read
-from models.golden_vectors import GoldenVectors, Input, Numbers, VectorReply, make, with_rows
+from models.golden_vectors import GoldenVectors, Input, Numbers, VectorReply, VectorStore, make, with_rows
 
 _SEED = 20
 _DOCUMENTS = 12
@@ -94,6 +95,7 @@ def _input(place: int, why: str, query: str, mix: MixSettings) -> Input:
             _reply(name, (place + number) % (5 if number else 4), query, mix.features, random)
             for number, name in enumerate(mix.backends)
         ),
+        stores=tuple(_stores(mix.features, random)),
     )
 
 
@@ -121,6 +123,18 @@ def _reply(backend: str, mood: int, query: str, features: Sequence[Feature], ran
             for name in sorted(fields_read(features) - numeric)
         },
     )
+
+
+def _stores(features: Sequence[Feature], random: Random) -> Iterator[VectorStore]:
+    """Rows of most documents, for each store that the features name."""
+    fields: dict[str, set[str]] = {}
+    for feature in features:
+        if isinstance(feature, StoreFeature):
+            fields.setdefault(feature.store, set()).add(feature.field)
+    for store, named in sorted(fields.items()):
+        ids = [f"d{number:02}" for number in range(_DOCUMENTS) if number % 5]
+        rows = {id_: _numbers(len(named), random) for id_ in ids}
+        yield VectorStore(store=store, fields=tuple(sorted(named)), rows=rows)
 
 
 def _numbers(length: int, random: Random) -> Numbers:

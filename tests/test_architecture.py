@@ -12,6 +12,7 @@ STAGES = (
     "plan",
     "fanout",
     "merge",
+    "hydrate",
     "features",
     "rank",
     "arrange",
@@ -107,9 +108,10 @@ def test_stages_hold_no_telemetry(stage: str) -> None:
     assert not [name for name in imported(Path(f"mixer/{stage}.py")) if within(name, *telling)]
 
 
-@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "fanout"])
-def test_only_the_fan_out_waits(stage: str) -> None:
-    """Every other stage is a plain function of its inputs: no socket, no clock, no event loop."""
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage not in ("fanout", "hydrate")])
+def test_only_those_who_ask_others_wait(stage: str) -> None:
+    """Backends and feature stores are waited for; every other stage is a plain function of its inputs: no socket, no
+    clock, no event loop."""
     waiting = ("asyncio", "grpc", "socket", "time", "threading", "subprocess", "random", "secrets")
     assert not [name for name in imported(Path(f"mixer/{stage}.py")) if within(name, *waiting)]
 
@@ -154,9 +156,8 @@ def test_no_module_is_a_drawer(package: str) -> None:
 
 def test_only_the_app_and_the_table_name_engines() -> None:
     """Mixer knows backends by their protocol and their settings; concrete engines are named in one table."""
-    engines = [
-        f"backends.{name}"
-        for name in ("memory", "postgres", "qdrant", "remote", "sqlite", "tantivy", "vectors")
-    ]
+    names = ("memory", "postgres", "qdrant", "remote", "sqlite", "tantivy", "vectors")
+    engines = [f"backends.{name}" for name in names]
+    engines += [f"backends.stores.{name}" for name in ("redis", "postgres", "sqlite")]
     assert breaches("mixer", *engines, but=("mixer/demo/",)) == []
     assert breaches("models", *engines) == []

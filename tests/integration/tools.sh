@@ -43,3 +43,21 @@ promtool() {
   rm -rf "$scratch"
 }
 promtool
+
+# Redis comes with Debian's packages, as do two libraries that it needs and few machines have.
+redis() {
+  [[ ! -x $folder/redis/redis-server ]] || return 0
+  command -v apt-get >/dev/null || { echo "tools.sh: put redis-server into $folder/redis: https://redis.io" >&2; exit 1; }
+  echo "unpacking redis-server"
+  local scratch packages=(redis-tools libjemalloc2 liblzf1)
+  scratch=$(mktemp -d)
+  (cd "$scratch" &&
+    { apt-get download -q "${packages[@]}" || { apt-get update -q && apt-get download -q "${packages[@]}"; } } &&
+    for package in *.deb; do dpkg -x "$package" .; done)
+  mkdir -p "$folder/redis/lib"
+  cp "$scratch"/usr/lib/*/*.so.* "$folder/redis/lib"
+  # The server is the same program as its checkers, and looks at its name.
+  cp "$scratch/usr/bin/redis-check-rdb" "$folder/redis/redis-server"
+  rm -rf "$scratch"
+}
+redis

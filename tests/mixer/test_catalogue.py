@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ EXPERIMENT = {
 BOUNDS = {"errors", "fallbacks", "latency", "scores", "clicks"}
 SHADOWED = {"mix": "joined", "shadow": "m", "slice": "all", "value": "all"}
 EXPLAIN = "mixer.v1.MixerService/Explain"
-STAGES = {"plan", "fan_out", "merge", "make_features", "rank", "arrange"}
+STAGES = {"plan", "fan_out", "merge", "hydrate", "make_features", "rank", "arrange"}
 
 
 @dataclass
@@ -63,8 +64,17 @@ class Said:
 FEEDBACK = "mixer.v1.MixerService/Feedback"
 
 
+def store(kept: Path) -> dict[str, Any]:
+    """A feature store that knows one document, by a number that is none."""
+    file = kept / "clicks.db"
+    with contextlib.closing(sqlite3.connect(file)) as made, made:
+        made.execute("CREATE TABLE IF NOT EXISTS clicks (id, ctr)")
+        made.execute("INSERT INTO clicks VALUES ('3', 'zqgarbage')")
+    return {"kind": "sqlite", "file": str(file), "table": "clicks", "fields": ["ctr"]}
+
+
 def settings(good: str, model_folder: Path, query: str, kept: Path) -> Any:
-    fused = {"backends": {"good": {}, "odd": {"limit": 2}}, "fields": ["title"]}
+    fused: dict[str, Any] = {"backends": {"good": {}, "odd": {"limit": 2}}, "fields": ["title"]}
     mix = {
         "model": "m",
         "features": FEATURES,
@@ -86,6 +96,9 @@ def settings(good: str, model_folder: Path, query: str, kept: Path) -> Any:
         feature_log={"sinks": [sink]},
     )
     raw = made.model_dump(mode="json", exclude_none=True)
+    raw["stores"] = {"clicks": store(kept)}
+    fused["stores"] = {"clicks": {"timeout_s": 15}}
+    fused["features"] = [{"name": "ctr", "source": "store", "store": "clicks", "field": "ctr"}]
     raw["mixes"]["fused"] = fused
     raw["mixes"]["spoiled"] = {**fused, "model": "gone", "without_model": "serve_fused"}
     raw["models"]["gone"] = {"path": str(model_folder / "gone")}
@@ -238,8 +251,9 @@ def groups(span: str) -> set[str]:
     """The words that stand for a span in the catalogue."""
     if span in STAGES:
         return {"stages", span}
-    if span.startswith("retrieve "):
-        return {"retrieve"}
+    for asking in ("retrieve", "look_up"):
+        if span.startswith(f"{asking} "):
+            return {asking}
     if span == FEEDBACK:
         return {"rpc", "feedback"}
     return {"rpc", "root"} if span in (ROOT, EXPLAIN) else {"rpc"}
@@ -350,6 +364,8 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
         "stage": STAGES,
         "error": {*requests, "cancelled", "unexpected"},
         "backend": {"a", "odd", "good"},
+        "store": {"clicks"},
+        "source": {"cache", "store", "lost"},
         "slice": {"length", "tier", "answered", "all"},
         "value": {"0-1", "2+", "free", "other", "none", "all", "without_several", *answered},
         "what": {"index", "schema", "server"},
@@ -373,7 +389,7 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
             *BOUNDS,
         },
         "check": checks,
-        "feature": {feature["name"] for feature in FEATURES},
+        "feature": {"ctr", *(feature["name"] for feature in FEATURES)},
         "bin": {"missing", *map(str, range(max(len(each.shares) for each in profiles)))},
         "model": {loaded.name, "both"},
         "version": {loaded.version, ensemble["version"]},

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -14,12 +15,20 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from backends.base import Equals, Filter, Range, Terms
 from mixer import wire
-from mixer.client import AsyncMixerClient, BackendReport, MixerClient, MixerError, Source, search_request
+from mixer.client import (
+    AsyncMixerClient,
+    BackendReport,
+    MixerClient,
+    MixerError,
+    Source,
+    StoreReport,
+    search_request,
+)
 from mixer.errors import InvalidRequest, RequestError, Violation
 from mixer.interceptors import AnswerErrors, Layers
 from mixer.metrics import Metrics
 from mixer.server import SERVICE
-from mixer.values import Drop, Outcome, Ranker, Scores
+from mixer.values import Drop, Outcome, Ranker, Scores, Stored
 from protos.mixer.v1 import mixer_pb2 as pb
 from protos.mixer.v1 import mixer_pb2_grpc as rpc
 from tests.samples import MODEL, answer, hits, merged, mix, reply, request
@@ -109,7 +118,9 @@ def whole() -> pb.SearchResponse:
         reply("a", hits(["x", "y", "x"], numbers={"year": [1999, 2000, 1]}, texts={"title": ["t", "", "u"]})),
         reply("b", None, Outcome.TIMEOUT, "no answer"),
     )
-    made = answer(request(query_id="q1", debug=True), replies=replies, candidates=merged(rules, replies))
+    stores = (Stored("clicks", Outcome.ERROR, 0.002, {}, 4, 3, 2, 1, 5, "down"),)
+    found = replace(merged(rules, replies), stores=stores)
+    made = answer(request(query_id="q1", debug=True), replies=replies, candidates=found)
     return wire.response_from(made, ("title", "year"), "f" * 32, 0.5)
 
 
@@ -122,7 +133,8 @@ async def test_an_answer_is_read_in_full() -> None:
     assert (result.query_id, result.trace_id, result.candidates) == ("q1", "f" * 32, 2)
     assert (result.ranker, result.model) == ("model", MODEL)
     assert result.degraded
-    assert result.degraded_reasons == ("b: timeout",)
+    assert result.degraded_reasons == ("b: timeout", "store clicks: error")
+    assert result.stores == (StoreReport("clicks", "error", 2, 4, 3, 2, 5, "down"),)
     assert result.backends == (
         BackendReport("a", "ok", 10, 2, "", "v1"),
         BackendReport("b", "timeout", 10, 0, "no answer", ""),

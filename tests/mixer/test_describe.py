@@ -10,7 +10,7 @@ import pytest
 from backends.base import Equals, Filter
 from mixer import describe
 from mixer.describe import OfRank, Redactor, describers
-from mixer.values import Features, Outcome, Page, Ranker, Scores
+from mixer.values import Features, Outcome, Page, Ranker, Scores, Stored
 from tests.samples import MODEL, answer, candidates, features, hits, merged, mix, plan, reply, request, scores
 
 KEY = b"key"
@@ -170,6 +170,34 @@ def test_sources_name_every_backend_that_returned_it() -> None:
     }
 
 
+STORES = (
+    Stored("clicks", Outcome.OK, 0.002, {}, asked=4, cached=1, found=3, unreadable=2),
+    Stored("users", Outcome.TIMEOUT, 0.02, {}, asked=1, lost=1, detail="no answer within 20 ms"),
+)
+
+
+def test_a_store_is_described() -> None:
+    """On the root what became of it, on its own span what was looked up; never a key, nor a value."""
+    told = describe.of_store(STORES[0])
+    assert told == {
+        "mixer.store.clicks.outcome": "ok",
+        "mixer.store.clicks.elapsed_ms": 2.0,
+        "mixer.store.clicks.found": 3,
+    }
+    own = describe.of_stored(STORES[0])
+    assert own == {
+        "mixer.store.outcome": "ok",
+        "mixer.store.asked": 4,
+        "mixer.store.cached": 1,
+        "mixer.store.found": 3,
+        "mixer.store.unreadable": 2,
+    }
+    assert describe.of_look_up("clicks", -1.0) == {
+        "mixer.store.name": "clicks",
+        "mixer.store.timeout_ms": 0.0,
+    }
+
+
 def test_each_stage_is_described() -> None:
     """Counts in and out of every stage, in native types."""
     told = describers(3, ["one"])
@@ -178,6 +206,7 @@ def test_each_stage_is_described() -> None:
         "plan": ((), plan(mix("a", "b"))),
         "fan_out": ((), made.replies),
         "merge": ((), made.candidates),
+        "hydrate": ((), replace(made.candidates, stores=STORES)),
         "make_features": ((), made.features),
         "rank": ((made.candidates, made.features), made.scores),
         "arrange": ((), made.page),
@@ -188,5 +217,6 @@ def test_each_stage_is_described() -> None:
         assert_native(described)
     assert attributes["plan"] == {"mixer.backends.asked": 2}
     assert attributes["merge"] == {"mixer.candidates": 2, "mixer.dropped": 0}
+    assert attributes["hydrate"] == {"mixer.stores.asked": 2, "mixer.stores.ok": 1}
     assert attributes["make_features"]["mixer.features.missing"] == 1
     assert attributes["arrange"] == {"mixer.hits": 1, "mixer.pinned": 1}

@@ -74,6 +74,12 @@ def test_the_same_key_in_two_places_is_no_repeat() -> None:
         {"mixes": {"default": {"backends": [], "features": 3}}},
         {"mixes": {"default": {"features": [None, 3, {"name": []}, {"backend": {}}]}}},
         {"mixes": {"default": {"model": {}}}, "server": [], "models": 3},
+        {"mixes": {"default": {"stores": [], "features": [{"store": {}, "field": 3}]}}, "stores": 3},
+        {
+            "mixes": {"default": {"stores": {"s": 3}, "features": [{"store": "s", "field": []}]}},
+            "stores": {"s": []},
+        },
+        {"mixes": {"default": {"stores": {"s": {}}}}, "stores": {"s": {"fields": [{}, 3]}}},
     ],
 )
 def test_a_tree_of_the_wrong_form_breaks_nothing(raw: dict[str, Any]) -> None:

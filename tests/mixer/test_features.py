@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from pydantic import TypeAdapter
 from backends.base import FloatColumn
 from mixer.features import MakeFeatures
 from mixer.schema import Feature
-from mixer.values import Candidates, Features
+from mixer.values import Candidates, Features, Outcome, Stored
 from tests.samples import candidates, hits, merged, mix, plan, reply, request
 
 NAN = float("nan")
@@ -218,6 +219,17 @@ def test_context_levels(plan_: str | float, expected: float) -> None:
         "dtype": "category",
     }
     np.testing.assert_equal(column(candidates([1]), **raw, context={"plan": plan_}), [expected])
+
+
+def test_store_features() -> None:
+    """A number of a feature store; missing everywhere where that store, or that field, was not asked."""
+    clicks = Stored("clicks", Outcome.OK, 0.0, {"ctr": np.array([0.5, NAN])})
+    found = replace(candidates([1, 2]), stores=(Stored("users", Outcome.TIMEOUT, 0.0, {}), clicks))
+    np.testing.assert_equal(column(found, source="store", store="clicks", field="ctr"), [0.5, NAN])
+    np.testing.assert_equal(column(found, source="store", store="clicks", field="no"), [NAN, NAN])
+    np.testing.assert_equal(column(found, source="store", store="users", field="ctr"), [NAN, NAN])
+    features = made(found, {"source": "store", "store": "clicks", "field": "ctr", "default": 0.0})
+    assert (features.matrix[:, 0].tolist(), features.missing.tolist()) == ([0.5, 0], [1])
 
 
 def test_columns_stand_in_the_declared_order() -> None:

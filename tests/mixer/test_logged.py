@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from mixer.logged import INPUTS, SCHEMA, Conversion, Declared, Entry
 from mixer.schema import schema_hash
 from mixer.slices import Slice, Slices
-from mixer.values import Answer, Features, Outcome, Page, Ranker, Scores
+from mixer.values import Answer, Features, Outcome, Page, Ranker, Scores, Stored
 from tests import forest
 from tests.samples import MODEL, answer, features, hits, merged, mix, reply, request, scores
 
@@ -186,6 +186,24 @@ def test_inputs_are_those_that_features_read() -> None:
     np.testing.assert_array_equal(row["normalized"], [[0.5], [1.0]])
     [unread] = converted(answer(asked, replies=replies, candidates=merged(mix("a"), replies)), inputs=True)
     np.testing.assert_array_equal(unread["normalized"], [[NAN], [NAN]])
+
+
+def test_what_stores_held_follows_the_ranking() -> None:
+    """How each store ended stands in every row; its values only where inputs are kept, in the order of the hits."""
+    clicks = Stored("clicks", Outcome.OK, 0.0, {"ctr": np.array([0.1, 0.2]), "sales": np.array([1, NAN])})
+    users = Stored("users", Outcome.TIMEOUT, 0.0, {"age": np.broadcast_to(np.array([NAN]), 2)})
+    made = answer()
+    made = replace(made, candidates=replace(made.candidates, stores=(clicks, users)))
+    [row] = converted(made, inputs=True)
+    assert (row["stores"], row["store_outcomes"], row["degraded"]) == (
+        ["clicks", "users"],
+        ["ok", "timeout"],
+        True,
+    )
+    assert row["store_fields"] == ["clicks.ctr", "clicks.sales", "users.age"]
+    np.testing.assert_array_equal(row["stored"], [[0.2, 0.1], [NAN, 1], [NAN, NAN]])
+    [without] = converted(answer())
+    assert (without["stores"], without["store_outcomes"], "stored" in without) == ([], [], False)
 
 
 def test_columns_are_plain() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from backends.base import Hits
 from backends.memory import Memory, MemorySettings
-from mixer import arrange, fanout, features, merge, plan, rank
+from mixer import arrange, fanout, features, hydrate, merge, plan, rank
 from mixer.errors import DeadlineTooShort
 from mixer.pipeline import Pipeline
 from mixer.values import Answer, Outcome
@@ -31,7 +31,10 @@ def pipeline(log: list[tuple[str, tuple[Any, ...]]], **results: Any) -> Pipeline
     async def fan_out(*inputs: Any) -> Any:
         return recorded(log, "fan_out", results.get("fan_out", "replies"))(*inputs)
 
-    return Pipeline(fan_out=fan_out, **stages)
+    async def hydrate(*inputs: Any) -> Any:
+        return recorded(log, "hydrate", results.get("hydrate", "hydrated"))(*inputs)
+
+    return Pipeline(fan_out=fan_out, hydrate=hydrate, **stages)
 
 
 async def test_a_search_is_a_sentence() -> None:
@@ -43,11 +46,12 @@ async def test_a_search_is_a_sentence() -> None:
         ("plan", (asked,)),
         ("fan_out", ("plan",)),
         ("merge", ("plan", "replies")),
-        ("make_features", ("plan", "merge")),
-        ("rank", ("merge", "make_features")),
-        ("arrange", ("plan", "replies", "merge", "rank")),
+        ("hydrate", ("plan", "merge")),
+        ("make_features", ("plan", "hydrated")),
+        ("rank", ("hydrated", "make_features")),
+        ("arrange", ("plan", "replies", "hydrated", "rank")),
     ]
-    assert answer == Answer("plan", "replies", "merge", "make_features", "rank", "arrange")  # type: ignore[arg-type]
+    assert answer == Answer("plan", "replies", "hydrated", "make_features", "rank", "arrange")  # type: ignore[arg-type]
 
 
 async def test_a_failing_stage_ends_the_search() -> None:
@@ -77,6 +81,7 @@ async def search(a: Memory, b: Memory, **asked: Any) -> Answer:
         plan.MakePlan(RULES, SIGNER),
         fanout.FanOut({"a": a, "b": b}, fanout.ask),
         merge.Merge(RULES),
+        hydrate.as_they_are,
         features.MakeFeatures(RULES.features),
         rank.RankByFusion(),
         arrange.Arrange(RULES, SIGNER),

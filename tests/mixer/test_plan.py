@@ -45,6 +45,17 @@ def test_a_backend_gets_its_own_time_or_what_is_left() -> None:
     assert [call.timeout_s for call in shorter] == pytest.approx([0.15, 0.15])
 
 
+@pytest.mark.parametrize(("left_s", "expected_s"), [(5.1, 2.0), (1.1, 0.75), (0.3, 0.1), (0.14, 0.02)])
+def test_stores_keep_time_for_themselves(left_s: float, expected_s: float) -> None:
+    """They are asked after the backends: those leave them the longest of their timeouts, but never more than half."""
+    rules = mix(
+        members={"a": {"timeout_s": 2.0}},
+        rank_reserve_s=0.1,
+        stores={"p": {"timeout_s": 0.25}, "q": {"timeout_s": 0.05}},
+    )
+    assert plan(rules, request(time_left_s=left_s)).calls[0].timeout_s == pytest.approx(expected_s)
+
+
 @pytest.mark.parametrize("left_s", [0.1, 0.05, 0.0, -3.0])
 def test_a_deadline_within_the_reserve_asks_nobody(left_s: float) -> None:
     """Where nothing is left beside the reserve, the request fails at once and says how much is kept."""

@@ -42,6 +42,15 @@ def fault(text: str) -> tuple[int, str, str]:
     return found
 
 
+def with_stores(
+    mix: str = "", store: str = "{kind: sqlite, file: f.db, table: t, fields: [ctr, sales]}"
+) -> str:
+    """A mix that asks the store `clicks` and reads its `ctr`."""
+    feature = "      - {name: ctr, source: store, store: clicks, field: ctr}\n"
+    text = SOUND.replace("    model: forest\n", f"{feature}    model: forest\n    stores: {{clicks: {{}}}}\n")
+    return f"{text}{mix}stores:\n  clicks: {store}\n"
+
+
 def with_member(member: str) -> str:
     return SOUND.replace("{weight: 2}", member)
 
@@ -163,6 +172,68 @@ def test_the_error_reads_as_one_line_a_fault() -> None:
 )
 def test_a_fault_says_where_and_what(text: str, path: str, message: str) -> None:
     """Each kind of fault, alone: its path and what is wrong, with the likely name where there is one."""
+    _, found, said = fault(text)
+    assert found == path
+    assert message in said
+
+
+def test_stores_are_declared_and_asked_by_name() -> None:
+    """A store of the settings, its part in a mix, and a feature made from it."""
+    sound = settings.parse(with_stores())
+    assert sound.stores["clicks"].fields == ("ctr", "sales")
+    assert sound.stores["clicks"].cache.ttl_s == 10
+    assert sound.mixes["default"].stores["clicks"].timeout_s == 0.05
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "message"),
+    [
+        (
+            with_stores().replace("store: clicks", "store: click"),
+            "mixes.default.features.1.store",
+            "no store of this mix is called 'click'; did you mean 'clicks'?",
+        ),
+        (
+            with_stores().replace("field: ctr", "field: crt"),
+            "mixes.default.features.1.field",
+            "no field of store 'clicks' is called 'crt'; did you mean 'ctr'?",
+        ),
+        (
+            with_stores().replace("{clicks: {}}", "{clicks: {}, users: {}}"),
+            "mixes.default.stores.users",
+            "no store is called 'users'; there are: clicks",
+        ),
+        (
+            with_stores().replace("{clicks: {}}", "{clicks: {timeout_s: 0}}"),
+            "mixes.default.stores.clicks.timeout_s",
+            "0",
+        ),
+        (
+            with_stores(store="{kind: memcached, fields: [ctr]}"),
+            "stores.clicks",
+            "'redis', 'postgres', 'sqlite'",
+        ),
+        (
+            with_stores(store="{kind: redis, url: 'redis://:x@h', fields: [ctr]}"),
+            "stores.clicks.redis.url",
+            "holds a password; name the environment variable that does in password_env",
+        ),
+        (
+            with_stores(store="{kind: redis, url: 'redis://h', fields: [ctr], key: 'doc:{ID}'}"),
+            "stores.clicks.redis.key",
+            "knows no {ID}; use {id} or {context.NAME}",
+        ),
+        (
+            with_stores().replace(
+                "  clicks: {kind", "  a.b: {kind: sqlite, file: f, table: t, fields: [x]}\n  clicks: {kind"
+            ),
+            "stores.a.b.[key]",
+            "pattern",
+        ),
+    ],
+)
+def test_faults_of_stores(text: str, path: str, message: str) -> None:
+    """Names that refer to nothing, passwords in the file, keys that cannot be: each is named with its mend."""
     _, found, said = fault(text)
     assert found == path
     assert message in said

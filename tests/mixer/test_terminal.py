@@ -13,7 +13,7 @@ from rich.console import Console
 
 from mixer import terminal
 from mixer.catalogue import ATTRIBUTES, METRICS, SPANS
-from mixer.client import BackendReport, ExplainResult, Hit, Placement, SearchResult, Source
+from mixer.client import BackendReport, ExplainResult, Hit, Placement, SearchResult, Source, StoreReport
 from mixer.values import ModelRef
 from tests import forest
 
@@ -142,6 +142,17 @@ def test_outcomes_of_backends() -> None:
     colored = shown(result(backends=reports), color=True)
     for code, told in ((32, "b0 ok"), (33, "b1 timeout"), (31, "b2 error"), (35, "b3 refused")):
         assert f"\x1b[{code}m{told}" in colored
+
+
+def test_stores_are_told() -> None:
+    """Of each feature store how it ended, how many rows there are, and why where it did not answer."""
+    stores = (
+        StoreReport("clicks", "ok", 1.26, 200, 150, 182, 0, ""),
+        StoreReport("users", "timeout", 20.0, 1, 0, 0, 0, "no answer within 20 ms"),
+    )
+    told = shown(result(hit(1), stores=stores))
+    assert "store clicks ok 182 of 200 rows, 150 from the cache, 1.3 ms" in told
+    assert "store users timeout 0 of 1 rows, 0 from the cache, 20.0 ms (no answer within 20 ms)" in told
 
 
 def test_how_it_came_about() -> None:

@@ -15,7 +15,7 @@ from mixer import wire
 from mixer.client import search_request
 from mixer.errors import InvalidRequest
 from mixer.settings import LimitSettings, MixSettings
-from mixer.values import Draft, Drop, Outcome, Page, Ranker, Reply, Request, Scores
+from mixer.values import Draft, Drop, Outcome, Page, Ranker, Reply, Request, Scores, Stored
 from protos.mixer.v1 import mixer_pb2 as pb
 from tests.samples import MODEL, answer, hits, merged, mix, reply, request
 
@@ -217,6 +217,21 @@ def test_every_outcome_has_a_word(outcome: Outcome) -> None:
     made = response(replies=(failed,)).execution.backends[0]
     assert pb.Outcome.Name(made.outcome) == f"OUTCOME_{outcome.name}"
     assert (made.backend, made.elapsed_ms, made.detail) == ("a", 125, "why")
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_a_store_says_how_it_ended(outcome: Outcome) -> None:
+    """Each feature store of the mix: its outcome, its rows, and why it is lacking; then the answer is degraded."""
+    stored = Stored(
+        "clicks", outcome, 0.125, {}, asked=9, cached=4, found=3, lost=2, unreadable=1, detail="why"
+    )
+    execution = response(candidates=replace(answer().candidates, stores=(stored,))).execution
+    [made] = execution.stores
+    assert pb.Outcome.Name(made.outcome) == f"OUTCOME_{outcome.name}"
+    assert (made.store, made.elapsed_ms, made.detail) == ("clicks", 125, "why")
+    assert (made.asked, made.cached, made.found, made.unreadable) == (9, 4, 3, 1)
+    expected = [] if outcome is Outcome.OK else [f"store clicks: {outcome}"]
+    assert (list(execution.degraded_reasons), execution.degraded) == (expected, bool(expected))
 
 
 def test_a_backend_says_what_it_read() -> None:

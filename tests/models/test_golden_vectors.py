@@ -8,10 +8,12 @@ from typing import Any
 import lightgbm
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
+from backends.base import FloatColumn
 from mixer.manifest import Golden
 from mixer.model import LightGbmModel, load, raw_scores, read_manifest
-from mixer.schema import schema_hash
+from mixer.schema import Feature, schema_hash
 from models import golden_vectors, vector_inputs
 from models.golden_vectors import GoldenVectors
 from tests import forest
@@ -48,6 +50,36 @@ def test_what_is_written_is_read_and_found_right(
     read = golden_vectors.read(tmp_path / "v.json")
     assert read == vectors
     assert list(golden_vectors.faults(read, model)) == []
+
+
+def test_what_stores_held_goes_in() -> None:
+    """A feature of a store is made from the vector's own rows: what a document has none of is missing."""
+    feature: dict[str, Any] = {"source": "store", "store": "clicks"}
+    features = TypeAdapter[tuple[Feature, ...]](tuple[Feature, ...]).validate_python(
+        [{"name": "sales", "field": "sales", **feature}, {"name": "ctr", "field": "ctr", **feature}]
+    )
+    made = vector_inputs.inputs(vector_inputs.mix_of(features))
+    assert {len(given.stores) for given in made} == {1}
+    seen = []
+    for given in made:
+        candidates, matrix, _ = golden_vectors._ranked(given, vector_inputs.mix_of(features), Zero())
+        [held] = given.stores
+        assert held.fields == ("ctr", "sales")
+        for id_, row in zip(candidates.ids, matrix, strict=True):
+            expected = held.rows.get(id_, (None, None))
+            np.testing.assert_array_equal(row[::-1], np.array(expected, np.float64))
+            seen.append(id_ in held.rows)
+    assert 0.5 < np.mean(seen) < 1
+
+
+class Zero(LightGbmModel):
+    """Scores all the same."""
+
+    def __init__(self) -> None:
+        pass
+
+    def score(self, matrix: FloatColumn) -> FloatColumn:
+        return np.zeros(len(matrix))
 
 
 def test_the_same_each_time(vectors: GoldenVectors, model: LightGbmModel, model_folder: Path) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,16 @@ FEATURES: list[dict[str, Any]] = [
     {"name": "like_first", "source": "first", "field": "title"},
     {"name": "age", "source": "context", "key": "age"},
     {"name": "plan", "source": "context", "key": "plan", "levels": ["free", "paid"], "dtype": "category"},
+    {
+        "name": "sold",
+        "source": "store",
+        "store": "sales",
+        "field": "sold",
+        "low": 1,
+        "default": 0,
+        "relative": True,
+    },
+    {"name": "spent", "source": "store", "store": "users", "field": "spent"},
 ]
 QUERIES = ["csv file", "read json 1961", "old rows", "fast csv rows file", "zzz", "write"]
 
@@ -60,8 +72,24 @@ QUERIES = ["csv file", "read json 1961", "old rows", "fast csv rows file", "zzz"
 def settings(folder: Path, **log: Any) -> Settings:
     rules = {"query": "raw", "inputs": True, "sinks": [{"kind": "parquet", "folder": str(folder)}], **log}
     members = {"a": {"limit": 30, "timeout_s": 15.0}, "b": {"limit": 20, "timeout_s": 15.0}}
-    mix = {"features": FEATURES, "members": members, "fields": ["title"]}
-    return mixers.settings({"a": MEMORY, "b": MEMORY}, mix, feature_log=rules)
+    stores = {name: {"timeout_s": 15.0} for name in ("sales", "users")}
+    mix = {"features": FEATURES, "members": members, "fields": ["title"], "stores": stores}
+    return mixers.settings({"a": MEMORY, "b": MEMORY}, mix, feature_log=rules, stores=_stores(folder))
+
+
+def _stores(folder: Path) -> dict[str, Any]:
+    """Sales of most documents, and what users spent."""
+    folder.mkdir(exist_ok=True)
+    file = folder / "stores.db"
+    with closing(sqlite3.connect(file)) as made, made:
+        made.execute("CREATE TABLE IF NOT EXISTS sales (id, sold)")
+        made.execute("CREATE TABLE IF NOT EXISTS users (id, spent)")
+        sold = [(row["id"], number / 7) for number, row in enumerate(DOCUMENTS) if number % 4]
+        made.executemany("INSERT INTO sales VALUES (?, ?)", sold)
+        made.execute("INSERT INTO users VALUES ('paid', 99.5)")
+    kind = {"kind": "sqlite", "file": str(file)}
+    users = {"table": "users", "key": "{context.plan}", "fields": ["spent"]}
+    return {"sales": {**kind, "table": "sales", "fields": ["sold"]}, "users": {**kind, **users}}
 
 
 class Backwards(Memory):

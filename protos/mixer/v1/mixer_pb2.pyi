@@ -200,7 +200,7 @@ class FeatureTable(_message.Message):
     def __init__(self, names: _Optional[_Iterable[str]] = ..., values: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Execution(_message.Message):
-    __slots__ = ("backends", "ranker", "model", "fallback_reason", "degraded", "degraded_reasons", "drops", "elapsed_ms")
+    __slots__ = ("backends", "ranker", "model", "fallback_reason", "degraded", "degraded_reasons", "drops", "elapsed_ms", "stores")
     BACKENDS_FIELD_NUMBER: _ClassVar[int]
     RANKER_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -209,6 +209,7 @@ class Execution(_message.Message):
     DEGRADED_REASONS_FIELD_NUMBER: _ClassVar[int]
     DROPS_FIELD_NUMBER: _ClassVar[int]
     ELAPSED_MS_FIELD_NUMBER: _ClassVar[int]
+    STORES_FIELD_NUMBER: _ClassVar[int]
     backends: _containers.RepeatedCompositeFieldContainer[BackendExecution]
     ranker: Ranker
     model: Model
@@ -217,7 +218,28 @@ class Execution(_message.Message):
     degraded_reasons: _containers.RepeatedScalarFieldContainer[str]
     drops: _containers.RepeatedCompositeFieldContainer[Drop]
     elapsed_ms: float
-    def __init__(self, backends: _Optional[_Iterable[_Union[BackendExecution, _Mapping]]] = ..., ranker: _Optional[_Union[Ranker, str]] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., fallback_reason: _Optional[str] = ..., degraded: _Optional[bool] = ..., degraded_reasons: _Optional[_Iterable[str]] = ..., drops: _Optional[_Iterable[_Union[Drop, _Mapping]]] = ..., elapsed_ms: _Optional[float] = ...) -> None: ...
+    stores: _containers.RepeatedCompositeFieldContainer[StoreExecution]
+    def __init__(self, backends: _Optional[_Iterable[_Union[BackendExecution, _Mapping]]] = ..., ranker: _Optional[_Union[Ranker, str]] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., fallback_reason: _Optional[str] = ..., degraded: _Optional[bool] = ..., degraded_reasons: _Optional[_Iterable[str]] = ..., drops: _Optional[_Iterable[_Union[Drop, _Mapping]]] = ..., elapsed_ms: _Optional[float] = ..., stores: _Optional[_Iterable[_Union[StoreExecution, _Mapping]]] = ...) -> None: ...
+
+class StoreExecution(_message.Message):
+    __slots__ = ("store", "outcome", "elapsed_ms", "asked", "cached", "found", "unreadable", "detail")
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    ELAPSED_MS_FIELD_NUMBER: _ClassVar[int]
+    ASKED_FIELD_NUMBER: _ClassVar[int]
+    CACHED_FIELD_NUMBER: _ClassVar[int]
+    FOUND_FIELD_NUMBER: _ClassVar[int]
+    UNREADABLE_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    store: str
+    outcome: Outcome
+    elapsed_ms: float
+    asked: int
+    cached: int
+    found: int
+    unreadable: int
+    detail: str
+    def __init__(self, store: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., elapsed_ms: _Optional[float] = ..., asked: _Optional[int] = ..., cached: _Optional[int] = ..., found: _Optional[int] = ..., unreadable: _Optional[int] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class BackendExecution(_message.Message):
     __slots__ = ("backend", "outcome", "elapsed_ms", "hits", "detail", "index_version", "fresh_at", "server_version")
