@@ -8,7 +8,7 @@ RANK := .venv-rank
 PEERS := .venv-peers
 LOCK := --universal --generate-hashes --no-emit-find-links --no-emit-index-url --no-header
 
-.PHONY: help demo story test check bench bench-check bench-compare bench-rank bench-peers integration format protos docs lock demo-model eval-demo eval-msrd
+.PHONY: help demo story stack test check bench bench-check bench-compare bench-rank bench-peers integration format protos docs lock demo-model eval-demo eval-msrd
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -37,6 +37,10 @@ demo: $(READY) ## Index the standard library's docs, start three backends and Mi
 story: $(READY) ## Tell a model's life on a real server under load: learned, tried, promoted; broken ones stopped
 	$(BIN)/python -m mixer.demo.story
 
+stack: $(READY) ## Start the demo's processes before a Collector, Jaeger and Prometheus, search, serve; needs Go
+	tests/integration/tools.sh .tools jaeger otelcol prometheus
+	$(BIN)/python -m mixer.demo.stack
+
 test: $(READY) ## Run the tests
 	$(BIN)/pytest -n 2
 
@@ -47,6 +51,7 @@ check: $(READY) ## Lint, types, generated code fresh
 	$(BIN)/python -m tests.check.generated $(PROTOS)
 	$(BIN)/python -m tests.check.readme
 	$(BIN)/python -m tests.check.runbooks
+	$(BIN)/python -m tests.check.dashboards
 	$(BIN)/python -m tests.check.ml_test_score
 	$(BIN)/python -m tests.check.capacity
 	$(BIN)/python -m tests.check.golden_vectors
@@ -89,9 +94,10 @@ format: $(READY) ## Format and fix what can be fixed
 protos: $(READY) ## Generate Python from the .proto files
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
 
-docs: $(READY) ## Write the catalogue's tables into README.md, the runbooks, and the ML test score
+docs: $(READY) ## Write the catalogue's tables into README.md, the dashboards, the runbooks, and the ML test score
 	$(BIN)/python -m tests.check.readme --write
 	$(BIN)/python -m tests.check.runbooks --write
+	$(BIN)/python -m tests.check.dashboards --write
 	$(BIN)/python -m tests.check.ml_test_score --write
 	$(BIN)/python -m tests.check.capacity --write
 

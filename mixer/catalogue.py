@@ -445,7 +445,12 @@ ATTRIBUTES = (
     Attribute("mixer.top.scores", "double[]", _RANK, "Their scores."),
     Attribute("mixer.top.prior_ranks", "int[]", _RANK, "Their places in the fused order, from 1."),
     Attribute("mixer.top.sources", "string[]", _RANK, "The backends that returned each."),
-    Attribute("mixer.top.feature.*", "double[]", _RANK, "Their values of one of the weightiest features."),
+    Attribute(
+        "mixer.top.feature.*",
+        "double[]",
+        _RANK,
+        "Their values of one of the weightiest features; null where missing.",
+    ),
     Attribute(
         "mixer.top.member.*",
         "double[]",

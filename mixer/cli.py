@@ -19,6 +19,7 @@ from backends import build
 from backends.index import IndexFault
 from mixer import (
     arguments,
+    cli_dashboards,
     cli_drift,
     cli_experiment,
     cli_explain,
@@ -335,6 +336,7 @@ app.command()(cli_replay.replay)
 app.command()(cli_replay.diff)
 app.command("golden-vectors")(cli_vectors.golden_vectors)
 app.command()(cli_drift.rules)
+app.command()(cli_dashboards.dashboards)
 
 
 def _with_workers(loaded: Settings, workers: int) -> Settings:

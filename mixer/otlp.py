@@ -9,6 +9,7 @@ flags = 16}, Status {message = 2, code = 3}.
 from __future__ import annotations
 
 import itertools
+import math
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -29,6 +30,7 @@ _FLAGS = {False: b"\x85\x01\x00\x01\x00\x00", True: b"\x85\x01\x00\x03\x00\x00"}
 """By whether the parent is in another process."""
 _ATTRIBUTE, _KEY, _VALUE, _ELEMENT = b"\x4a", b"\x0a", b"\x12", b"\x0a"
 _STRING, _BOOL, _INT, _DOUBLE, _ARRAY = b"\x0a", b"\x10", b"\x18", b"\x21", b"\x2a"
+_GAP = _ELEMENT + b"\x00"
 _DOUBLE_BYTES = struct.Struct("<d")
 _DOUBLE_ELEMENT = np.dtype([("head", "S3"), ("value", "<f8")])
 _SHORT = 64
@@ -135,7 +137,7 @@ def _attribute(key: str, value: Any) -> bytes:
     if kind is float:
         return _double_head(key) + _DOUBLE_BYTES.pack(value)
     if kind is np.ndarray:
-        return _column_head(key, len(value)) + _elements(value)
+        return _column_attribute(key, value)
     if kind is int or kind is bool or (kind is str and len(value) <= _SHORT):
         return _frequent_attribute(key, value)
     return _whole_attribute(key, _WRITERS[kind](value))
@@ -154,6 +156,17 @@ def _frequent_attribute(key: str, value: str | int) -> bytes:
 def _double_head(key: str) -> bytes:
     """All of an attribute but its value, which has one length."""
     return _whole_attribute(key, _double(0.0))[: -_DOUBLE_BYTES.size]
+
+
+def _column_attribute(key: str, values: FloatColumn) -> bytes:
+    if np.isnan(values).any():
+        return _whole_attribute(key, _sized(_ARRAY, b"".join(map(_element_or_gap, values.tolist()))))
+    return _column_head(key, len(values)) + _elements(values)
+
+
+def _element_or_gap(value: float) -> bytes:
+    """NaN, which is how a missing value is kept, has no value: stores keep arrays as JSON, which has no NaN."""
+    return _GAP if math.isnan(value) else _any_element(value)
 
 
 def _double(value: float) -> bytes:

@@ -235,8 +235,10 @@ class Call(ReadableSpan):
 
 
 def _plain(value: Any) -> Any:
-    """Arrays as tuples, which is how the SDK keeps them."""
-    return tuple(value.tolist()) if isinstance(value, np.ndarray) else value
+    """Arrays as tuples, which is how the SDK keeps them, with None for NaN as `otlp` has it."""
+    if not isinstance(value, np.ndarray):
+        return value
+    return tuple(None if item != item else item for item in value.tolist())
 
 
 _UNSET = Status()

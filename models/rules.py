@@ -20,7 +20,7 @@ from mixer.manifest import Manifest
 from models import alerts, drift
 from models.alerts import Alert
 
-_FAILURES = "UNKNOWN|DEADLINE_EXCEEDED|UNIMPLEMENTED|INTERNAL|UNAVAILABLE|DATA_LOSS"
+FAILURES = "UNKNOWN|DEADLINE_EXCEEDED|UNIMPLEMENTED|INTERNAL|UNAVAILABLE|DATA_LOSS"
 _DAY_S = 86_400
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -192,7 +192,7 @@ def _calls(mixes: Mixes, bounds: Bounds) -> Iterator[Recorded | Raised]:
         return f"sum(rate({mixes.of(metrics.SERVER_HANDLED, service, *matchers)}[5m]))"
 
     name = "mixer_calls:failures:ratio5m"
-    yield Recorded(name, f"{handled(f'grpc_code=~{chr(34)}{_FAILURES}{chr(34)}')} / ({handled()} > 0)")
+    yield Recorded(name, f"{handled(f'grpc_code=~{chr(34)}{FAILURES}{chr(34)}')} / ({handled()} > 0)")
     yield Raised(alerts.CALLS_FAIL, f"{name} > {bounds.failed_calls:g}")
     dropped = f"sum(rate({mixes.of(metrics.SPANS_DROPPED)}[5m]))"
     yield Raised(alerts.SPANS_DROPPED, f"{dropped} > 0")

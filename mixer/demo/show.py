@@ -63,7 +63,7 @@ class Stage:
 def run(folder: Path, queries: Sequence[str], once: bool, port: int, console: Console) -> None:
     """Show it all, then serve until interrupted. Raises: NotReady, MixerError, OSError."""
     stage = prepare(folder, port, console)
-    with _interruptible(), served(stage) as collector:
+    with interruptible(), served(stage) as collector:
         for query in queries or QUESTIONS:
             ask(query, f"127.0.0.1:{port}", collector, console)
         if once:
@@ -113,7 +113,7 @@ def _index(stage: Stage, name: str, console: Console) -> None:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Within it SIGTERM is as good as Ctrl-C, and Ctrl-C works where a shell's background job would ignore it."""
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = [signal.signal(number, signal.default_int_handler) for number in numbers]
@@ -138,10 +138,15 @@ def served(stage: Stage) -> Iterator[Collector]:
 
 def backends(stage: Stage, environment: Mapping[str, str]) -> Iterator[AbstractContextManager[None]]:
     """The three engines, each a process that runs within its context."""
-    for name, kind in BACKENDS.items():
-        config = stage.folder / f"{name}.yaml"
-        config.write_text(f"kind: {kind}\nindex: {stage.index(name).name}\n", encoding="utf-8")
-        yield backend(name, config, stage.ports[name], stage.folder, environment)
+    for name in BACKENDS:
+        yield backend(name, write_backend(stage, name), stage.ports[name], stage.folder, environment)
+
+
+def write_backend(stage: Stage, name: str) -> Path:
+    """Write what one engine is served by, beside its index."""
+    config = stage.folder / f"{name}.yaml"
+    config.write_text(f"kind: {BACKENDS[name]}\nindex: {stage.index(name).name}\n", encoding="utf-8")
+    return config
 
 
 def ask(query: str, target: str, collector: Collector, console: Console) -> None:

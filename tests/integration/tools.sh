@@ -1,23 +1,32 @@
 #!/usr/bin/env bash
 # Builds the Go programs that the integration tests run, where they are missing or of another version.
-# Usage: tests/integration/tools.sh [FOLDER]     default: .tools at the repository's root
+# Usage: tests/integration/tools.sh [FOLDER [PROGRAM...]]     default: .tools at the repository's root, all programs
 # Needs Go 1.26 or newer and the Go module proxy; whatever cannot be built is an error, never skipped.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 folder=$(mkdir -p "${1:-$root/.tools}" && cd "${1:-$root/.tools}" && pwd)
 
+only=" ${*:2} "
+
 command -v go >/dev/null || { echo "tools.sh: the Go toolchain is missing: https://go.dev/dl" >&2; exit 1; }
 
-# build MODULE VERSION PACKAGE [LDFLAGS]
+wanted() {
+  [[ $only == "  " || $only == *" $1 "* ]]
+}
+
+# build MODULE VERSION PACKAGE [LDFLAGS [NAME]]
 build() {
-  local program="$folder/${3##*/}" flags="-s -w${4:+ $4}" about
+  local name=${5:-${3##*/}} flags="-s -w${4:+ $4}" about
+  local program="$folder/$name"
+  wanted "$name" || return 0
   about=$([[ ! -x $program ]] || go version -m "$program")
   if [[ $about == *$'\tmod\t'"$1"$'\t'"$2"$'\t'* && $about == *"-ldflags=\"$flags\""* ]]; then
     return
   fi
-  echo "building ${3##*/} $2"
+  echo "building $name $2"
   GOBIN=$folder go install -ldflags "$flags" "$3@$2"
+  [[ $name == "${3##*/}" ]] || mv "$folder/${3##*/}" "$program"
   [[ -x $program ]] || { echo "tools.sh: $program was not built" >&2; exit 1; }
 }
 
@@ -29,31 +38,63 @@ build helm.sh/helm/v3 v3.22.0 helm.sh/helm/v3/cmd/helm "$kubernetes"
 build github.com/norwoodj/helm-docs v1.14.2 github.com/norwoodj/helm-docs/cmd/helm-docs
 build github.com/fullstorydev/grpcurl v1.9.3 github.com/fullstorydev/grpcurl/cmd/grpcurl
 build github.com/bojand/ghz v0.93.0 github.com/bojand/ghz/cmd/ghz
+# What Docker Compose itself reads its files by; it needs no Docker.
+build github.com/compose-spec/compose-go/v2 v2.16.2 github.com/compose-spec/compose-go/v2/cmd "" compose
 
-# promtool comes with Debian's package; unpacked, not installed. Anywhere else, put one into the folder.
-promtool() {
-  [[ ! -x $folder/promtool ]] || return 0
-  command -v apt-get >/dev/null || { echo "tools.sh: put promtool into $folder: https://prometheus.io/download" >&2; exit 1; }
-  echo "unpacking promtool"
-  local scratch
+# Jaeger v2. Its releases have two numbers, of which Go knows the first alone; as the module replaces another, it is built
+# in its own folder. Its web pages are not in it, its API is.
+jaeger() {
+  wanted jaeger || return 0
+  local version=v2.13.0 module=github.com/jaegertracing/jaeger program="$folder/jaeger" source
+  if [[ -x $program && $("$program" version 2>/dev/null) == *"\"$version\""* ]]; then
+    return
+  fi
+  echo "building jaeger $version, which takes minutes"
+  source=$(go mod download -json "$module@v1.76.0" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+  # Paths cut as the Collector's builder does: else nothing that is compiled for one is found for the other.
+  (cd "$source" &&
+    go build -trimpath -ldflags "-s -w -X $module/internal/version.latestVersion=$version" -o "$program" ./cmd/jaeger)
+}
+jaeger
+
+collector() {
+  wanted otelcol || return 0
+  local parts="$root/tests/integration/otelcol.yaml" scratch
+  [[ ! -x $folder/otelcol ]] || ! cmp -s "$parts" "$folder/otelcol.yaml" || return 0
+  echo "building otelcol v0.140.1"
   scratch=$(mktemp -d)
-  (cd "$scratch" && { apt-get download -q prometheus || { apt-get update -q && apt-get download -q prometheus; } } &&
-    dpkg -x prometheus_*.deb .)
-  cp "$scratch/usr/bin/promtool" "$folder/promtool"
+  GOBIN=$scratch go install go.opentelemetry.io/collector/cmd/builder@v0.140.0
+  (cd "$scratch" && ./builder --config "$parts")
+  cp "$scratch/otelcol/otelcol" "$parts" "$folder"
   rm -rf "$scratch"
 }
-promtool
+collector
 
-# Redis comes with Debian's packages, as do two libraries that it needs and few machines have.
-redis() {
-  [[ ! -x $folder/redis/redis-server ]] || return 0
-  command -v apt-get >/dev/null || { echo "tools.sh: put redis-server into $folder/redis: https://redis.io" >&2; exit 1; }
-  echo "unpacking redis-server"
-  local scratch packages=(redis-tools libjemalloc2 liblzf1)
+# unpack PACKAGE...: Debian's packages into $scratch, not installed. Anywhere else, put the programs into the folder.
+unpack() {
+  command -v apt-get >/dev/null || { echo "tools.sh: put the programs of $* into $folder" >&2; exit 1; }
+  echo "unpacking $*"
   scratch=$(mktemp -d)
-  (cd "$scratch" &&
-    { apt-get download -q "${packages[@]}" || { apt-get update -q && apt-get download -q "${packages[@]}"; } } &&
+  (cd "$scratch" && { apt-get download -q "$@" || { apt-get update -q && apt-get download -q "$@"; } } &&
     for package in *.deb; do dpkg -x "$package" .; done)
+}
+
+prometheus() {
+  wanted prometheus || wanted promtool || return 0
+  [[ ! -x $folder/promtool || ! -x $folder/prometheus ]] || return 0
+  local scratch
+  unpack prometheus
+  cp "$scratch/usr/bin/promtool" "$scratch/usr/bin/prometheus" "$folder"
+  rm -rf "$scratch"
+}
+prometheus
+
+# The server needs two libraries that few machines have.
+redis() {
+  wanted redis || return 0
+  [[ ! -x $folder/redis/redis-server ]] || return 0
+  local scratch
+  unpack redis-tools libjemalloc2 liblzf1
   mkdir -p "$folder/redis/lib"
   cp "$scratch"/usr/lib/*/*.so.* "$folder/redis/lib"
   # The server is the same program as its checkers, and looks at its name.

@@ -266,7 +266,7 @@ TYPES: Mapping[str, Callable[[Any], bool]] = {
     "bool": lambda value: type(value) is bool,
     "string[]": lambda value: all(type(item) is str for item in value),
     "int[]": lambda value: all(type(item) is int for item in value),
-    "double[]": lambda value: all(type(item) is float for item in value),
+    "double[]": lambda value: all(type(item) is float or item is None for item in value),
 }
 
 

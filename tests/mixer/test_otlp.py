@@ -94,6 +94,15 @@ def test_a_column_is_written_like_a_tuple() -> None:
     assert otlp.span_field(as_array) == otlp.span_field(as_tuple)
 
 
+@given(st.lists(st.floats(), max_size=20))
+def test_a_gap_in_a_column_has_no_value(values: list[float]) -> None:
+    """NaN in a column is a missing value: JSON, as which stores keep arrays, would lose the whole array by it."""
+    column: Any = np.array(values)
+    gaps: Any = tuple(None if value != value else value for value in values)
+    as_array = ReadableSpan("a", CONTEXT, attributes={"column": column})
+    assert by_us(as_array) == by_the_standard(ReadableSpan("a", CONTEXT, attributes={"column": gaps}))
+
+
 @given(SPANS.filter(lambda span: span.status.status_code is not StatusCode.OK))
 def test_a_step_is_written_like_its_span(span: ReadableSpan) -> None:
     """The same bytes for a step as for the span that it becomes elsewhere."""

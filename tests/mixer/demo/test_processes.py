@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -70,14 +71,17 @@ def look(port: int, config: Path, logs: Path) -> None:
     ):
         pytest.fail("the port is taken")
     assert health(port) == health_pb2.HealthCheckResponse.SERVING
+    assert (logs / "words.pid").read_text(encoding="utf-8") == f"{started.pid}\n"
+    started.send_signal(signal.SIGSTOP)
     raise ZeroDivisionError
 
 
 def test_a_process_is_ready_then_stopped(config: Path, tmp_path: Path) -> None:
     """Within the block the process answers; after it, also after a failure in it, it has ended and nothing listens.
 
-    What it printed is in its log, the variables that it was given hold, and a second one for the same port is
-    refused at once instead of taking the first one's health for its own.
+    What it printed is in its log, its number in a file beside it; one that was stopped ends too. The variables that
+    it was given hold, and a second one for the same port is refused at once instead of taking the first one's health
+    for its own.
     """
     port = free_port()
     environment = {"OTEL_RESOURCE_ATTRIBUTES": "from.test=yes"}
@@ -110,7 +114,7 @@ def test_only_the_tail_of_the_log(tmp_path: Path) -> None:
     with subprocess.Popen(["false"]) as dead:
         dead.wait()
         with pytest.raises(NotReady) as failed:
-            processes._wait_until_ready(dead, free_port(), "words", log)
+            processes._wait_until_up(dead, lambda: False, "words", log)
     assert [line.split(" ")[1] for line in str(failed.value).splitlines()[1:]] == [
         "15",
         "16",

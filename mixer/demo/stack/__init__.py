@@ -1,0 +1,1 @@
+"""What `make stack` shows: the demo's processes watched by a Collector, Jaeger and Prometheus, without containers."""
