@@ -22,8 +22,12 @@ from mixer.cursor import CursorSigner
 from mixer.describe import Redactor
 from mixer.events import Event, EventKind
 from mixer.explainer import Explainer
+from mixer.fanout import ask
+from mixer.guards import Guards
 from mixer.hydrate import Hydrator
+from mixer.load import Load
 from mixer.metrics import Metrics
+from mixer.relief import Relief
 from mixer.settings import ExplainSettings, Secrets, Settings
 from mixer.wiring import Mix, Shared, Wiring
 
@@ -46,6 +50,8 @@ class App:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set where another model was put to work."""
     hydrators: Mapping[str, Hydrator] = field(default_factory=dict)
+    load: Load | None = None
+    """How much is asked of it, where its limit of calls follows that."""
     _beside: list[asyncio.Task[None]] = field(default_factory=list)
 
     @property
@@ -100,15 +106,20 @@ async def build(
     changed, redaction_key = asyncio.Event(), _key(secrets.redaction_key)
     signer = CursorSigner(_key(secrets.cursor_key))
     redactor = Redactor(settings.telemetry.query, redaction_key)
-    shared = Shared(settings, metrics, opened, signer, redactor, changed, asyncio.Lock(), hydrators)
+    guards = Guards(settings.guards, ask, metrics)
+    shared = Shared(settings, metrics, opened, guards, signer, redactor, changed, asyncio.Lock(), hydrators)
     mixes = {name: await Wiring(name, mix, shared).mix() for name, mix in settings.mixes.items()}
     feature_log = _feature_log(settings, secrets, metrics, redaction_key)
     if feature_log:
         mixes = {name: replace(mix, search=feature_log.search(mix.search)) for name, mix in mixes.items()}
     explainer = Explainer(settings.explain)
     mixes = {name: replace(mix, search=explainer.remembering(mix.search)) for name, mix in mixes.items()}
+    load = _load(settings, metrics)
+    if load:
+        relief = Relief(settings, load, signer, metrics)
+        mixes = {name: replace(mix, search=relief.search(name, mix.search)) for name, mix in mixes.items()}
     feedback = await _feedback(settings, metrics, mixes)
-    app = App(settings, metrics, opened, mixes, feature_log, feedback, explainer, changed, hydrators)
+    app = App(settings, metrics, opened, mixes, feature_log, feedback, explainer, changed, hydrators, load)
     for mix in mixes.values():
         for watch in mix.watches:
             app.beside(watch())
@@ -131,6 +142,11 @@ def _hydrators(settings: Settings) -> dict[str, Hydrator]:
         except StoreFault as fault:
             raise StoreFault(f"stores.{name}: {fault}") from fault
     return made
+
+
+def _load(settings: Settings, metrics: Metrics) -> Load | None:
+    limits = settings.limits
+    return Load(limits.adaptive, limits.concurrent_calls, metrics) if limits.adaptive else None
 
 
 async def _feedback(settings: Settings, metrics: Metrics, mixes: Mapping[str, Mix]) -> Feedback | None:

@@ -189,4 +189,5 @@ def _bookmark(
         offset=len(served),
         arm=arm,
         seed=seed,
+        step=plan.request.effort.step,
     )

@@ -29,7 +29,10 @@ LABELS = {
     "backend": "configured backends",
     "store": "configured feature stores",
     "source": "where rows of a store come from: cache, store, lost",
-    "what": "what a backend says of itself: index, schema, server",
+    "what": "what a backend says of itself: index, schema, server; what there was no budget for: hedge, retry; what is "
+    "left out under load: beside, optional_backends, candidates, model",
+    "state": "states of a circuit breaker: closed, open, half_open",
+    "won": "which call of a hedge was answered from: first, second, neither",
     "outcome": "outcomes of a backend or a store: ok, timeout, error, refused, cancelled, skipped; of an event: "
     "accepted, duplicate, late, unknown; of a swap: swapped, refused, unreadable, failed; of an arm: ok, error, "
     "refused; of a file to ship: shipped, failed, dropped",
@@ -79,6 +82,25 @@ SERVER_SECONDS = Metric(
     "grpc_server_handling_seconds", Kind.HISTOGRAM, "Time from a call's start to its end.", _RPC, _SECONDS
 )
 SERVER_IN_FLIGHT = Metric("mixer_calls_in_flight", Kind.GAUGE, "Calls being answered now.")
+CALLS_SHED = Metric(
+    "mixer_calls_shed_total", Kind.COUNTER, "Calls turned away because there were too many at once."
+)
+CONCURRENCY_LIMIT = Metric(
+    "mixer_concurrency_limit", Kind.GAUGE, "Calls answered at once at most, as latency has it."
+)
+LOAD = Metric("mixer_load_ratio", Kind.GAUGE, "Smoothed share of that limit in use.", merged="livemax")
+QUALITY = Metric(
+    "mixer_quality_ratio",
+    Kind.GAUGE,
+    "1 where nothing is left out for load; the less, the more is.",
+    merged="livemin",
+)
+LOAD_DROPPED = Metric(
+    "mixer_load_dropped_total",
+    Kind.COUNTER,
+    "Searches for which something was left out for load.",
+    ("mix", "what"),
+)
 STAGE_SECONDS = Metric(
     "mixer_stage_duration_seconds", Kind.HISTOGRAM, "Time spent in a stage.", ("mix", "stage"), _SECONDS
 )
@@ -111,6 +133,37 @@ BACKEND_FRESH_AT = Metric(
     "Unix time when the backend's documents were last brought up to date, where it tells.",
     ("mix", "backend"),
     merged="livemax",
+)
+BREAKER_STATE = Metric(
+    "mixer_backend_breaker_state",
+    Kind.GAUGE,
+    "1 for the state that the backend's circuit breaker is in.",
+    ("backend", "state"),
+    merged="livemax",
+)
+BREAKER_CHANGES = Metric(
+    "mixer_backend_breaker_changes_total",
+    Kind.COUNTER,
+    "Times that the backend's circuit breaker came into a state.",
+    ("backend", "state"),
+)
+HEDGES = Metric(
+    "mixer_backend_hedges_total",
+    Kind.COUNTER,
+    "Calls put once more beside one that took long, by which won and how the other one ended.",
+    ("backend", "won", "outcome"),
+)
+RETRIES = Metric(
+    "mixer_backend_retries_total",
+    Kind.COUNTER,
+    "New tries of a backend that could not be reached, by how they ended.",
+    ("backend", "outcome"),
+)
+BUDGET_EXHAUSTED = Metric(
+    "mixer_backend_budget_exhausted_total",
+    Kind.COUNTER,
+    "Hedges and retries left out because their budget was spent.",
+    ("backend", "what"),
 )
 CANDIDATES = Metric("mixer_candidates", Kind.HISTOGRAM, "Distinct candidates ranked.", ("mix",), _COUNTS)
 ADDED_SECONDS = Metric(
@@ -410,6 +463,7 @@ ATTRIBUTES = (
     Attribute("mixer.fallback_reason", "string", f"{_ROOT}, rank", "Why the fused order stands."),
     Attribute("mixer.degraded", "bool", _ROOT, "Less than the whole was used."),
     Attribute("mixer.degraded_reasons", "string[]", _ROOT, "What was lacking."),
+    Attribute("mixer.quality", "double", _ROOT, "Below 1 where something was left out for load."),
     Attribute("mixer.latency_bucket", "string", _ROOT, "The answer's time, by a step of a ladder."),
     Attribute("mixer.added_ms", "double", _ROOT, "The answer's time less the slowest backend's."),
     Attribute("mixer.stores.asked", "int", "hydrate", "Feature stores asked."),
@@ -436,6 +490,11 @@ ATTRIBUTES = (
     Attribute("mixer.backend.timeout_ms", "double", _RETRIEVE, "Time it was given."),
     Attribute("mixer.backend.index_version", "string", _RETRIEVE, "Version of the index it read."),
     Attribute("mixer.backend.server_version", "string", _RETRIEVE, "Its software and version."),
+    Attribute("mixer.backend.attempts", "int", _RETRIEVE, "How often it was asked, where not once."),
+    Attribute("mixer.backend.hedged", "bool", _RETRIEVE, "It was asked again beside a call that took long."),
+    Attribute(
+        "mixer.backend.breaker", "string", _RETRIEVE, "State of its circuit breaker, where it has one."
+    ),
     Attribute("mixer.stage", "string", _STAGES, "The stage."),
     Attribute("mixer.dropped", "int", "merge", "Hits or scores left out."),
     Attribute("mixer.features", "int", "make_features", "Feature columns made."),

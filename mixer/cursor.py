@@ -26,8 +26,10 @@ class CursorSigner:
     def seal(self, bookmark: Bookmark) -> str:
         """The bookmark as URL-safe text."""
         fields = [bookmark.request, bookmark.indexes, bookmark.ranker, bookmark.served, bookmark.offset]
-        if bookmark.arm:
-            fields += [bookmark.arm, *([bookmark.seed] if bookmark.seed else [])]
+        rest = [bookmark.arm, bookmark.seed, bookmark.step]
+        while rest and not rest[-1]:
+            rest.pop()
+        fields += rest
         body = _encode(fields).encode()
         return base64.urlsafe_b64encode(self._tag(body) + body).decode().rstrip("=")
 

@@ -20,6 +20,7 @@ from mixer.explain import Explanation
 from mixer.values import (
     Answer,
     Candidates,
+    Effort,
     Features,
     IntColumn,
     ModelRef,
@@ -85,6 +86,7 @@ def of_answer(answer: Answer, elapsed_s: float, added_s: float) -> Attributes:
         "mixer.latency_bucket": latency_bucket(elapsed_s),
         "mixer.added_ms": added_s * 1000,
         "mixer.degraded": bool(reasons),
+        **_of_effort(answer.plan.request.effort),
         **({"mixer.degraded_reasons": reasons} if reasons else {}),
         **of_scores(answer.scores),
     }
@@ -126,6 +128,12 @@ def of_reply(reply: Reply) -> Attributes:
         attributes["mixer.backend.index_version"] = reply.index.version[:FOREIGN_CHARS]
     if reply.index.server_version:
         attributes["mixer.backend.server_version"] = reply.index.server_version[:FOREIGN_CHARS]
+    if reply.attempts != 1:
+        attributes["mixer.backend.attempts"] = reply.attempts
+    if reply.hedged:
+        attributes["mixer.backend.hedged"] = True
+    if reply.breaker:
+        attributes["mixer.backend.breaker"] = reply.breaker
     return attributes
 
 
@@ -165,6 +173,10 @@ def of_scores(scores: Scores) -> Attributes:
     }
 
 
+def _of_effort(effort: Effort) -> Attributes:
+    return {"mixer.quality": effort.quality} if effort.step else {}
+
+
 def _of_model(model: ModelRef | None) -> Attributes:
     if model is None:
         return {}
@@ -177,11 +189,12 @@ def _of_model(model: ModelRef | None) -> Attributes:
 
 def _of_replies(replies: Sequence[Reply]) -> Attributes:
     ok = sum(reply.outcome is Outcome.OK for reply in replies)
-    return {"mixer.backends.asked": len(replies), "mixer.backends.ok": ok}
+    asked = sum(reply.outcome is not Outcome.SKIPPED for reply in replies)
+    return {"mixer.backends.asked": asked, "mixer.backends.ok": ok}
 
 
 def _of_plan(_: Sequence[Any], plan: Plan) -> Attributes:
-    return {"mixer.backends.asked": len(plan.calls)}
+    return {"mixer.backends.asked": sum(not call.skipped for call in plan.calls)}
 
 
 def _of_fan_out(_: Sequence[Any], replies: Sequence[Reply]) -> Attributes:

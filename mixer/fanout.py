@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from time import perf_counter
+from typing import Any
 
-from backends.base import Backend, BackendError, BackendRefused, BackendTimeout, Hits
+from backends.base import Backend, BackendError, BackendRefused, BackendTimeout, BackendUnreachable, Hits
 from mixer.errors import AllBackendsFailed, InvalidRequest, Violation
 from mixer.values import Call, Outcome, Plan, Reply
 
 log = logging.getLogger(__name__)
 
-Ask = Callable[[Backend, Call], Awaitable[Reply]]
+Ask = Callable[[Backend, Call], Coroutine[Any, Any, Reply]]
 
 
 class FanOut:
@@ -40,7 +41,7 @@ async def ask(backend: Backend, call: Call) -> Reply:
     """Put one call to one backend: hits that make sense, or why there are none."""
     began_s = perf_counter()
     hits: Hits | None = None
-    outcome, detail = Outcome.OK, ""
+    outcome, detail, unreachable = Outcome.OK, "", False
     try:
         async with asyncio.timeout(call.timeout_s):
             hits = await backend.retrieve(call.query, call.timeout_s)
@@ -50,7 +51,7 @@ async def ask(backend: Backend, call: Call) -> Reply:
     except BackendRefused as refusal:
         outcome, detail = Outcome.REFUSED, str(refusal)
     except BackendError as error:
-        outcome, detail = Outcome.ERROR, str(error)
+        outcome, detail, unreachable = Outcome.ERROR, str(error), isinstance(error, BackendUnreachable)
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is None or task.cancelling():
@@ -61,7 +62,18 @@ async def ask(backend: Backend, call: Call) -> Reply:
         outcome, hits, detail = Outcome.ERROR, None, f"crashed with {type(mistake).__name__}"
     if outcome is Outcome.OK and detail:
         outcome, hits, detail = Outcome.ERROR, None, f"garbage: {detail}"
-    return Reply(call.backend, outcome, perf_counter() - began_s, hits, detail)
+    return Reply(call.backend, outcome, perf_counter() - began_s, hits, detail, unreachable)
+
+
+def unless_skipped(ask: Ask) -> Ask:
+    """Puts the calls that the plan does not leave out."""
+
+    async def put(backend: Backend, call: Call) -> Reply:
+        if call.skipped:
+            return Reply(call.backend, Outcome.SKIPPED, 0.0, detail=call.skipped, attempts=0)
+        return await ask(backend, call)
+
+    return put
 
 
 def _nothing_from(replies: Sequence[Reply]) -> AllBackendsFailed | InvalidRequest:

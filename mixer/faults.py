@@ -93,6 +93,9 @@ def dangling_references(raw: dict[str, Any]) -> Iterator[Fault]:
     if mixes and _dangles(default, mixes):
         yield Fault("server.default_mix", _unknown("mix", default, mixes))
     yield from _dangling_members(models)
+    for guarded in _mapping(raw.get("guards")):
+        if guarded not in backends:
+            yield Fault(f"guards.{guarded}", _unknown("backend", guarded, backends))
     for name, mix in ((name, _mapping(mix)) for name, mix in mixes.items()):
         where, members = f"mixes.{name}", _mapping(mix.get("backends"))
         for member in members:

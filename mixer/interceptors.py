@@ -16,6 +16,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from mixer import catalogue
 from mixer.errors import InvalidRequest, Overloaded, RequestError, Violation
+from mixer.load import Load
 from mixer.metrics import Metrics
 from mixer.record import Record, close_record, open_record
 from mixer.status import abort
@@ -30,6 +31,7 @@ Behavior = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
 _FAULTS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 """Statuses that make a server span an error; the others are the caller's."""
 _CLOCKS_APART_S = 0.01
+_SEARCH = "/Search"
 _BY_STANDERS = ("grpc.health.", "grpc.reflection.")
 """Services that are counted but neither traced nor logged."""
 
@@ -212,9 +214,10 @@ class AnswerErrors:
 class LimitCalls:
     """More calls at once than the limit are turned away at once, so that those within it stay fast."""
 
-    def __init__(self, most: int) -> None:
-        """Health checks and reflection are not counted."""
-        self._most = most
+    def __init__(self, most: int, metrics: Metrics, load: Load | None = None) -> None:
+        """`load` has a limit of its own, up to `most`. Health checks and reflection are not counted."""
+        self._most, self._load = most, load
+        self._shed = metrics.counter(catalogue.CALLS_SHED).inc
         self._now = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -227,20 +230,50 @@ class LimitCalls:
         """See `Around`."""
         if method.startswith(_BY_STANDERS):
             return handler
-        behavior = handler.unary_unary
+        timed = self._load is not None and method.endswith(_SEARCH)
+        behavior = self._timed(handler.unary_unary) if timed else handler.unary_unary
 
         async def limited(request: Any, context: grpc.aio.ServicerContext) -> Any:
-            if self._now >= self._most:
-                raise Overloaded(f"{self._most} calls are being answered; try again with a pause")
-            self._now += 1
+            most = self._load.limit if self._load else self._most
+            if self._now >= most:
+                self._shed()
+                raise Overloaded(f"{most} calls are being answered; try again with a pause")
+            self._counted(1)
             self._idle.clear()
             context.add_done_callback(self._ended)
             return await behavior(request, context)
 
         return _around(handler, limited)
 
+    def _timed(self, behavior: Behavior) -> Behavior:
+        """Tells the load how long a search took, or for how long its caller waited in vain."""
+
+        async def timed(request: Any, context: grpc.aio.ServicerContext) -> Any:
+            began_s, at_once = perf_counter(), self._now
+            try:
+                response = await behavior(request, context)
+            except RequestError:
+                # It did not take what an answer takes.
+                raise
+            except BaseException:
+                self._took(perf_counter() - began_s, at_once)
+                raise
+            self._took(perf_counter() - began_s, at_once)
+            return response
+
+        return timed
+
+    def _took(self, elapsed_s: float, at_once: int) -> None:
+        if self._load:
+            self._load.took(elapsed_s, at_once)
+
+    def _counted(self, more: int) -> None:
+        self._now += more
+        if self._load:
+            self._load.now(self._now)
+
     def _ended(self, _: object) -> None:
-        self._now -= 1
+        self._counted(-1)
         if not self._now:
             self._idle.set()
 

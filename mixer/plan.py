@@ -6,8 +6,8 @@ from backends.base import Query
 from mixer.cursor import CursorSigner, request_digest
 from mixer.errors import DeadlineTooShort, InvalidRequest, Violation
 from mixer.schema import fields_read
-from mixer.settings import MixSettings
-from mixer.values import Bookmark, Call, Plan, Request
+from mixer.settings import MixBackendSettings, MixSettings
+from mixer.values import Bookmark, Call, Effort, Plan, Request
 
 
 class MakePlan:
@@ -35,12 +35,15 @@ class MakePlan:
         calls = tuple(
             Call(
                 backend=name,
-                query=Query(request.query, member.limit, request.filters, self._fields),
+                query=Query(request.query, _limit(member, request.effort), request.filters, self._fields),
                 timeout_s=min(member.timeout_s, budget_s),
+                most_s=member.timeout_s,
+                skipped=_OPTIONAL if member.optional and not request.effort.optional else "",
             )
             for name, member in self._mix.backends.items()
         )
-        return Plan(request, calls, bookmark.offset if bookmark else request.offset, bookmark)
+        lacking = _lacking(calls, request.effort)
+        return Plan(request, calls, bookmark.offset if bookmark else request.offset, bookmark, lacking)
 
     def _bookmark(self, request: Request) -> Bookmark | None:
         if not request.cursor:
@@ -50,3 +53,16 @@ class MakePlan:
             message = "belongs to another query, mix, filter or context; repeat those of the first request"
             raise InvalidRequest([Violation("cursor", message)])
         return bookmark
+
+
+_OPTIONAL = "optional, and left out under load"
+
+
+def _limit(member: MixBackendSettings, effort: Effort) -> int:
+    return member.limit if effort.limit_share == 1.0 else max(1, round(member.limit * effort.limit_share))
+
+
+def _lacking(calls: tuple[Call, ...], effort: Effort) -> tuple[str, ...]:
+    """What of the plan is less than the whole for want of capacity."""
+    skipped = ("load: optional backends skipped",) if any(call.skipped for call in calls) else ()
+    return (*skipped, "load: candidate limits lowered") if effort.limit_share < 1.0 else skipped

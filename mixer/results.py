@@ -47,6 +47,12 @@ class BackendReport:
     hits: int
     detail: str
     index_version: str
+    attempts: int = 1
+    """How often it was asked; 0 where it was skipped."""
+    hedged: bool = False
+    """It was asked again beside a call that took long."""
+    breaker: str = ""
+    """The state of its circuit breaker; empty where it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,8 @@ class SearchResult:
     arm: str = ""
     """Of the mix's experiment; empty where the request was in none."""
     stores: tuple[StoreReport, ...] = ()
+    quality: float = 1.0
+    """1 where nothing was left out for load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +170,7 @@ def result_from(message: pb.SearchResponse) -> SearchResult:
         ),
         arm=message.arm,
         stores=tuple(map(_store_report, execution.stores)),
+        quality=execution.quality,
     )
 
 
@@ -186,7 +195,15 @@ def _hit(hit: pb.Hit) -> Hit:
 def _report(report: pb.BackendExecution) -> BackendReport:
     outcome = _word(pb.Outcome.Name(report.outcome), "OUTCOME_")
     return BackendReport(
-        report.backend, outcome, report.elapsed_ms, report.hits, report.detail, report.index_version
+        report.backend,
+        outcome,
+        report.elapsed_ms,
+        report.hits,
+        report.detail,
+        report.index_version,
+        report.attempts,
+        report.hedged,
+        report.breaker,
     )
 
 

@@ -140,7 +140,7 @@ async def running(
     `backends` stand in for those of the settings, by name. Raises: OSError, ValueError as `mixer.app.build` does.
     """
     app = await build(settings, metrics=metrics, backends=backends)
-    server = Server(_listening(settings, shares_port), app.metrics, [SERVICE])
+    server = Server(_listening(settings, shares_port), app.metrics, [SERVICE], app.load)
     rpc.add_MixerServiceServicer_to_server(
         MixerService(settings, app.mixes, app.explainer, app.feedback), server.grpc
     )

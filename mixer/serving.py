@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection
 
 from mixer.admin import Admin
 from mixer.interceptors import AnswerErrors, Layers, LimitCalls, ReadMessages, WatchCalls
+from mixer.load import Load
 from mixer.metrics import Metrics
 
 MESSAGE_BYTES = 64 * 1024 * 1024
@@ -54,10 +55,12 @@ class Listening:
 class Server:
     """One gRPC server with its health; not ready until told so."""
 
-    def __init__(self, listening: Listening, metrics: Metrics, services: Sequence[str]) -> None:
-        """`services` are the full names of what will be added to `grpc`."""
+    def __init__(
+        self, listening: Listening, metrics: Metrics, services: Sequence[str], load: Load | None = None
+    ) -> None:
+        """`services` are the full names of what will be added to `grpc`; `load` limits the calls by latency."""
         self._listening, self._services = listening, services
-        self._calls = LimitCalls(listening.concurrent_calls)
+        self._calls = LimitCalls(listening.concurrent_calls, metrics, load)
         self.grpc = grpc.aio.server(
             interceptors=[
                 Layers(metrics, [WatchCalls(metrics), AnswerErrors(), self._calls, ReadMessages()])

@@ -25,6 +25,7 @@ from backends.stores import AnyStoreSettings
 from mixer.experiment_settings import ExperimentSettings, ShadowSettings
 from mixer.faults import Fault, dangling_references, describe, line_of, repeated_keys
 from mixer.frozen import Frozen, named_once
+from mixer.guard_settings import AdaptiveSettings, GuardSettings
 from mixer.log_settings import FeatureLogSettings, FeedbackSettings
 from mixer.model_settings import ModelSettings
 from mixer.schema import Feature
@@ -62,6 +63,8 @@ class LimitSettings(Frozen):
     """Of one filter value, context key or context value, or an id."""
     events: PositiveInt = 1000
     """Of one call of Feedback."""
+    adaptive: AdaptiveSettings | None = None
+    """A limit of calls at once that follows latency, up to `concurrent_calls`; None keeps that one."""
 
 
 class TelemetrySettings(Frozen):
@@ -100,6 +103,8 @@ class MixBackendSettings(Frozen):
     group: str = ""
     """Backends of one group vote once: the strongest vote counts."""
     bounds: ScoreBounds = ScoreBounds()
+    optional: bool = False
+    """Left out when all is too much, before anything that every answer needs."""
 
 
 StoreName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -167,6 +172,13 @@ class MixSettings(Frozen):
     """Parts of the traffic that metrics tell of apart."""
     shadows: Annotated[tuple[ShadowSettings, ...], Field(max_length=8)] = ()
 
+    @field_validator("backends")
+    @classmethod
+    def _some_needed(cls, backends: dict[str, MixBackendSettings]) -> dict[str, MixBackendSettings]:
+        if all(member.optional for member in backends.values()):
+            raise ValueError("all are optional; one must not be, or nothing is asked under load")
+        return backends
+
     @field_validator("shadows")
     @classmethod
     def _one_shadow_a_model(cls, shadows: tuple[ShadowSettings, ...]) -> tuple[ShadowSettings, ...]:
@@ -194,6 +206,8 @@ class Settings(Frozen):
     telemetry: TelemetrySettings = TelemetrySettings()
     backends: Annotated[dict[str, BackendSettings], Field(min_length=1)]
     stores: dict[StoreName, AnyStoreSettings] = Field(default_factory=dict)
+    guards: dict[str, GuardSettings] = Field(default_factory=dict)
+    """By the names of backends: what stands before each, whatever mix asks it."""
     models: dict[str, ModelSettings] = Field(default_factory=dict)
     mixes: Annotated[dict[str, MixSettings], Field(min_length=1)]
     feature_log: FeatureLogSettings | None = None

@@ -202,6 +202,8 @@ class Shadows:
         chosen = [shadow for shadow in self._shadows if shadow.is_active and place < shadow.share]
         if chosen and self._closed.is_set():
             _drop((answer, chosen), "closing")
+        elif chosen and not answer.plan.request.effort.beside:
+            _drop((answer, chosen), "load")
         elif chosen:
             self._queue_up((answer, chosen))
 

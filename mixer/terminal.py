@@ -62,7 +62,9 @@ def _outcomes(result: SearchResult) -> Text:
     for report in result.backends:
         line.append(f"{report.backend} {report.outcome}", _COLORS.get(report.outcome, ""))
         line.append(f" {report.hits} hits{_took(report.elapsed_ms, ' ')}", "dim")
-        line.append(f" ({report.detail})  " if report.detail else "  ", "dim")
+        again = f"asked {report.attempts} times" if report.attempts > 1 else ""
+        told = ", ".join(filter(None, (report.detail, again)))
+        line.append(f" ({told})  " if told else "  ", "dim")
     for stored in result.stores:
         line.append(f"store {stored.store} {stored.outcome}", _COLORS.get(stored.outcome, ""))
         rows = f" {stored.found} of {stored.asked} rows, {stored.cached} from the cache"

@@ -36,6 +36,23 @@ class Ranker(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Effort:
+    """How much work a search may take. Under load one thing after the other is left out, in this order."""
+
+    step: int = 0
+    """How many things are left out."""
+    quality: float = 1.0
+    """1 where none is; 0 would be to turn the call away."""
+    beside: bool = True
+    """What the answer does not show: shadows, and remembering it for Explain."""
+    optional: bool = True
+    """The mix's optional backends."""
+    limit_share: float = 1.0
+    """Of each backend's limit."""
+    model: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One search as the caller asked it, checked against the limits, defaults filled in."""
 
@@ -52,6 +69,7 @@ class Request:
     """When it came."""
     deadline_s: float = field(default=math.inf, compare=False)
     """The end of that time, by the monotonic clock."""
+    effort: Effort = Effort()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +79,10 @@ class Call:
     backend: str
     query: Query
     timeout_s: float
+    most_s: float = 0.0
+    """What the mix would give it, had the caller the time."""
+    skipped: str = ""
+    """Why it is not to be asked; empty where it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +102,8 @@ class Bookmark:
     """Of the experiment that the list was ranked in: its next page is too."""
     seed: str = ""
     """By which the coins of a drafted list, or the order of an explored head, were drawn; empty for any other."""
+    step: int = 0
+    """Of the effort that the list was made with: its next page is too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +114,8 @@ class Plan:
     calls: tuple[Call, ...]
     offset: int
     bookmark: Bookmark | None = None
+    lacking: tuple[str, ...] = ()
+    """What is left out from the start, each a bounded word or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +127,14 @@ class Reply:
     elapsed_s: float
     hits: Hits | None = None
     detail: str = ""
+    unreachable: bool = False
+    """There was no connection, or the engine was down: another try may find it up."""
+    attempts: int = 1
+    """How often it was asked."""
+    hedged: bool = False
+    """Whether it was asked again beside a call that took long."""
+    breaker: str = ""
+    """The state that its circuit breaker was in; empty where it has none."""
 
     @property
     def index(self) -> Index:
@@ -282,4 +316,8 @@ class Answer:
         late += [
             f"store {s.store}: {s.outcome}" for s in self.candidates.stores if s.outcome is not Outcome.OK
         ]
-        return (*late, *([f"ranker: {self.scores.fallback_reason}"] if self.scores.fallback_reason else []))
+        lacking = (*self.plan.lacking, *late)
+        return (
+            *lacking,
+            *([f"ranker: {self.scores.fallback_reason}"] if self.scores.fallback_reason else []),
+        )

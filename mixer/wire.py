@@ -216,6 +216,7 @@ def _add_execution(response: pb.SearchResponse, answer: Answer, elapsed_s: float
     execution.degraded = bool(reasons)
     execution.degraded_reasons.extend(reasons)
     execution.elapsed_ms = elapsed_s * 1000
+    execution.quality = answer.plan.request.effort.quality
     counts = np.count_nonzero(answer.candidates.ranks, axis=1).tolist()
     for reply, hits in zip(answer.replies, counts, strict=True):
         _add_backend(execution, reply, hits)
@@ -231,6 +232,9 @@ def _add_backend(execution: pb.Execution, reply: Reply, hits: int) -> None:
     backend.elapsed_ms = reply.elapsed_s * 1000
     backend.hits = hits
     backend.detail = reply.detail
+    backend.attempts = reply.attempts
+    backend.hedged = reply.hedged
+    backend.breaker = reply.breaker
 
 
 def _add_store(execution: pb.Execution, stored: Stored) -> None:

@@ -19,9 +19,10 @@ from mixer.ensemble import Ensemble, RankByEnsemble
 from mixer.experiment import Experiment
 from mixer.experiment_settings import ExperimentSettings, ShadowSettings
 from mixer.explain import Explain
-from mixer.fanout import FanOut, ask
+from mixer.fanout import Ask, FanOut, unless_skipped
 from mixer.features import MakeFeatures
 from mixer.follow import Follow, Watch
+from mixer.guards import Guards
 from mixer.hydrate import Hydrate, Hydrator, as_they_are, look_up
 from mixer.merge import Merge
 from mixer.metrics import Metrics
@@ -70,6 +71,7 @@ class Shared:
     settings: Settings
     metrics: Metrics
     backends: Mapping[str, Backend]
+    guards: Guards
     signer: CursorSigner
     redactor: Redactor
     changed: asyncio.Event
@@ -90,7 +92,7 @@ class Wiring:
         )
         self._stages = Pipeline(
             plan=observer.stage("plan", MakePlan(mix, shared.signer)),
-            fan_out=observer.waiting_stage("fan_out", FanOut(shared.backends, observer.ask(ask))),
+            fan_out=observer.waiting_stage("fan_out", FanOut(shared.backends, observer.ask(self._ask()))),
             merge=observer.stage("merge", Merge(mix)),
             hydrate=self._hydrate(),
             make_features=observer.stage("make_features", MakeFeatures(mix.features)),
@@ -105,6 +107,15 @@ class Wiring:
         watched = StoreObserver(self._name, list(self._rules.stores), self._shared.metrics).look_up(look_up)
         stage = Hydrate(self._rules, self._shared.hydrators, watched)
         return self._observer.waiting_stage("hydrate", stage)
+
+    def _ask(self) -> Ask:
+        """Through what stands before each backend; without those that are left out under load."""
+        ask = self._shared.guards.ask(self._rules.backends)
+        return unless_skipped(ask) if self._sheds else ask
+
+    @property
+    def _sheds(self) -> bool:
+        return self._shared.settings.limits.adaptive is not None
 
     async def mix(self) -> Mix:
         """The mix, a model in every lane; one that fails a check raises nothing: its mix says so."""
@@ -183,8 +194,13 @@ class Wiring:
         pipeline = replace(
             self._stages, rank=rank, arrange=stage("arrange", self._arrange(arm, rival)), arm=arm, model=model
         )
+        search: Callable[[Request], Awaitable[Answer]] = pipeline.search
+        if self._sheds and model:
+            rank = stage("rank", RankByFusion(model.ref, "load"), described)
+            fused = replace(pipeline, rank=rank, arrange=stage("arrange", self._arrange(arm, None)))
+            search = _by_effort(pipeline, fused)
         ready = not isinstance(loaded, ModelRefused) or self._rules.without_model == "serve_fused"
-        return Deployed(pipeline.search, loaded, "" if ready else str(loaded), own)
+        return Deployed(search, loaded, "" if ready else str(loaded), own)
 
     def _arrange(self, arm: str, rival: Rival | None) -> Arrange:
         if rival:
@@ -219,6 +235,15 @@ class Wiring:
         if isinstance(loaded, LightGbmModel | Ensemble):
             names.sort(key=loaded.importance.__getitem__, reverse=True)
         return names[: self._shared.settings.telemetry.top_features]
+
+
+def _by_effort(whole: Pipeline, fused: Pipeline) -> Callable[[Request], Awaitable[Answer]]:
+    """Ranks by the model where there is the effort."""
+
+    def search(request: Request) -> Awaitable[Answer]:
+        return (whole if request.effort.model else fused).search(request)
+
+    return search
 
 
 def _rival(declared: ExperimentSettings, lanes: Mapping[str, Lane]) -> Rival:

@@ -76,6 +76,7 @@ FALLBACK = Alert(
     ),
     (
         "A model refused: put the version before it back; `mixer check-config` says what is wrong with this one.",
+        "`load`: see MixerOverloaded.",
         "`scores_not_finite` or `scoring_failed`: see MixerFeatureMissing and MixerFeatureOutOfRange.",
     ),
 )
@@ -124,6 +125,41 @@ STORE_FAILS = Alert(
     (
         "Timeouts: give the store room, keep rows longer (`cache.ttl_s`), or raise `timeout_s` in the mix.",
         "Skipped: backends use up the deadline; see their timeouts.",
+    ),
+)
+BREAKER_OPEN = Alert(
+    "MixerBreakerOpen",
+    "warning",
+    "2m",
+    f"Backend {_BACKEND} is not asked",
+    f"Its circuit breaker keeps opening, in {_VALUE} processes.",
+    "It failed or was slow so often that Mixer leaves it alone but for a few calls that try it. Answers are quick and "
+    "lack what only this backend finds.",
+    (
+        "The log event `breaker changed`: how many calls failed or were slow when it opened.",
+        "`mixer_backend_duration_seconds_count` by `outcome` just before: timeout or error.",
+    ),
+    (
+        "Mend the backend: the circuit closes by itself within `wait_s` of its being well.",
+        "It is well and the circuit still opens: raise `slow_s` or `failure_share` in `guards`.",
+    ),
+)
+OVERLOADED = Alert(
+    "MixerOverloaded",
+    "warning",
+    "10m",
+    "Mixer leaves work out for load",
+    f"Its quality is {_VALUE}, where 1 leaves nothing out.",
+    "More is asked than can be answered well: shadows, optional backends, candidates or the model are left out, in "
+    "this order, and at last calls are turned away.",
+    (
+        "`mixer_load_dropped_total` by `what`, and `mixer_calls_shed_total`.",
+        "`mixer_concurrency_limit` beside `mixer_calls_in_flight`: did the limit fall, or did calls rise?",
+        "`mixer_stage_duration_seconds` and `mixer_backend_duration_seconds`: what takes longer than it did.",
+    ),
+    (
+        "More replicas or workers where calls rose.",
+        "A backend that became slow holds all calls up: a shorter `timeout_s`, a breaker with `slow_s`.",
     ),
 )
 MODEL_REFUSED = Alert(

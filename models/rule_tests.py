@@ -166,6 +166,8 @@ class _Maker:
             self.series(metrics.SERVER_HANDLED, **rpc, grpc_code="INTERNAL"): changing(badly),
             self.series(metrics.SPANS_DROPPED, reason="queue_full"): changing(0.0),
             self.series(metrics.WORKER_RESTARTS, reason="exited"): changing(0.0),
+            self.series(metrics.QUALITY): constant(1.0),
+            self.series(metrics.BREAKER_STATE, backend="b", state="open"): constant(0.0),
             **self._shipped(1.0),
         }
 
@@ -274,6 +276,11 @@ class _Maker:
         yield Case(self._calls(0.75 * _ANSWERS, 0.25 * _ANSWERS), [Expected(alerts.CALLS_FAIL, {}, 0.25)])
         dropped = self.series(metrics.SPANS_DROPPED, reason="queue_full")
         yield Case({dropped: changing(120.0)}, [Expected(alerts.SPANS_DROPPED, {}, 2.0)])
+        opened = self.series(metrics.BREAKER_STATE, backend="b", state="open")
+        # Half open whenever it is looked at: every fifth minute.
+        flapping = " ".join("1 1 1 1 0" for _ in range(_MINUTES // 5 + 1))
+        yield Case({opened: flapping}, [Expected(alerts.BREAKER_OPEN, {"backend": "b"}, 1.0)])
+        yield Case({self.series(metrics.QUALITY): constant(0.6)}, [Expected(alerts.OVERLOADED, {}, 0.6)])
         restarts = self.series(metrics.WORKER_RESTARTS, reason="exited")
         waits = Expected(alerts.LOG_NOT_SHIPPED, {"log": "searches", "instance": "one"}, 3.0)
         yield Case(self._shipped(0.0), [waits])

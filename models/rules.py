@@ -170,6 +170,9 @@ def _backends(mixes: Mixes, bounds: Bounds) -> Iterator[Recorded | Raised]:
     name = "mix_backend:mixer_backend_failures:ratio5m"
     yield Recorded(name, _ratio("mix, backend", asked('outcome!~"ok|skipped"'), asked('outcome!="skipped"')))
     yield Raised(alerts.BACKEND_FAILS, f"{name} > {bounds.backend_failures:g}")
+    # Between its tries an open one is half open for a moment.
+    opened = mixes.of(metrics.BREAKER_STATE, 'state="open"')
+    yield Raised(alerts.BREAKER_OPEN, f"sum by (backend) (max_over_time({opened}[1m])) > 0")
     changed = _increase("mix, backend, what", mixes.of(metrics.BACKEND_CHANGES), "15m")
     yield Raised(alerts.BACKEND_CHANGED, f"{changed} > 0")
     fresh = f"max by (mix, backend) ({mixes.of(metrics.BACKEND_FRESH_AT)})"
@@ -194,6 +197,7 @@ def _calls(mixes: Mixes, bounds: Bounds) -> Iterator[Recorded | Raised]:
     name = "mixer_calls:failures:ratio5m"
     yield Recorded(name, f"{handled(f'grpc_code=~{chr(34)}{FAILURES}{chr(34)}')} / ({handled()} > 0)")
     yield Raised(alerts.CALLS_FAIL, f"{name} > {bounds.failed_calls:g}")
+    yield Raised(alerts.OVERLOADED, f"min({mixes.of(metrics.QUALITY)}) < 1")
     dropped = f"sum(rate({mixes.of(metrics.SPANS_DROPPED)}[5m]))"
     yield Raised(alerts.SPANS_DROPPED, f"{dropped} > 0")
     waiting = f"sum by (log, instance) ({mixes.of(metrics.SHIP_WAITING)})"

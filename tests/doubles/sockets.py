@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -27,7 +28,10 @@ def black_hole() -> Iterator[str]:
 
 
 class Cable:
-    """Carries bytes to a service, at `host:port` or the path of its socket, and back until it is held or cut."""
+    """Carries bytes to a service, at `host:port` or the path of its socket, and back until it is held or cut.
+
+    What it does to answers can be changed at any time.
+    """
 
     def __init__(self, target: str) -> None:
         self._far = target
@@ -35,10 +39,25 @@ class Cable:
         self._flows = asyncio.Event()
         self._flows.set()
         self.target = ""
+        self.latency_s = self.jitter_s = 0.0
+        """Before each piece of an answer; up to the jitter more, drawn by chance."""
+        self.loss = 0.0
+        """Share of the pieces that come late, as if they had to be sent again."""
+        self.bytes_per_s = float("inf")
+        self.piece_bytes = 65536
+        """1 drips."""
+        self.reset_in: int | None = None
+        """After so many bytes more of answers every connection breaks, once."""
+        self.is_down = False
+        """Connections come about and break at once."""
 
     def hold(self) -> None:
         """Keep every connection and carry nothing more."""
         self._flows.clear()
+
+    def flow(self) -> None:
+        """Carry on, with what was held back first."""
+        self._flows.set()
 
     def cut(self) -> None:
         """Break every connection, at both ends, with no goodbye."""
@@ -47,10 +66,13 @@ class Cable:
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
+        if self.is_down:
+            writer.transport.abort()
+            return
         far_reader, far_writer = await _reached(self._far)
         self._ends += [writer, far_writer]
         with contextlib.suppress(ConnectionError):
-            await asyncio.gather(self._pipe(reader, far_writer), self._pipe(far_reader, writer))
+            await asyncio.gather(self._pipe(reader, far_writer), self._answer(far_reader, writer))
 
     async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
@@ -58,6 +80,36 @@ class Cable:
             writer.write(data)
             await writer.drain()
         writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(self.piece_bytes):
+            await self._delay(len(data))
+            await self._flows.wait()
+            if self.reset_in is not None and (left := self.reset_in - len(data)) <= 0:
+                await self._break(writer, data[:left])
+                return
+            if self.reset_in is not None:
+                self.reset_in -= len(data)
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def _delay(self, size: int) -> None:
+        lost_s = _SENT_AGAIN_S if random.random() < self.loss else 0.0
+        held_s = self.latency_s + random.random() * self.jitter_s + size / self.bytes_per_s + lost_s
+        if held_s:
+            await asyncio.sleep(held_s)
+
+    async def _break(self, writer: asyncio.StreamWriter, head: bytes) -> None:
+        writer.write(head)
+        self.reset_in = None
+        await asyncio.sleep(_ON_ITS_WAY_S)
+        self.cut()
+
+
+_SENT_AGAIN_S = 0.2
+"""The least time after which TCP sends again what was lost."""
+_ON_ITS_WAY_S = 0.02
 
 
 async def _reached(target: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -77,4 +129,5 @@ async def cable(target: str) -> AsyncIterator[Cable]:
         try:
             yield carried
         finally:
+            carried.flow()
             carried.cut()

@@ -20,8 +20,17 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry.sdk.trace import ReadableSpan
 from prometheus_client.samples import Sample
 
-from backends.base import BackendError, BackendRefused, BackendTimeout, Equals, Filter, Hits
+from backends.base import (
+    BackendError,
+    BackendRefused,
+    BackendTimeout,
+    BackendUnreachable,
+    Equals,
+    Filter,
+    Hits,
+)
 from mixer import catalogue, errors, model
+from mixer.breaker import State
 from mixer.catalogue import ATTRIBUTES, LABELS, METRICS, SPANS, Kind
 from mixer.client import Event, EventKind, MixerError
 from mixer.events import EventOutcome
@@ -45,9 +54,15 @@ EXPERIMENT = {
         {"name": "canary", "share": 0.5, "canary": {"min_requests": 10, "fallback_share": 0.0}},
     ],
 }
+GUARDS = {
+    "breaker": {"minimum_calls": 5, "wait_s": 0.001, "probes": 1},
+    "retry": {"pause_s": 0.001},
+    "hedge": {"minimum_calls": 1, "share": 1.0, "least_delay_s": 0.001, "most_delay_s": 0.001},
+}
 BOUNDS = {"errors", "fallbacks", "latency", "scores", "clicks"}
 SHADOWED = {"mix": "joined", "shadow": "m", "slice": "all", "value": "all"}
 EXPLAIN = "mixer.v1.MixerService/Explain"
+LEFT_OUT = {"hedge", "retry", "beside", "optional_backends", "candidates", "model"}
 STAGES = {"plan", "fan_out", "merge", "hydrate", "make_features", "rank", "arrange"}
 
 
@@ -94,6 +109,8 @@ def settings(good: str, model_folder: Path, query: str, kept: Path) -> Any:
         telemetry={"query": query},
         feedback={"folder": str(kept / "events"), "ship": {"to": str(kept / "far" / "events")}},
         feature_log={"sinks": [sink]},
+        guards={"odd": GUARDS},
+        limits={"adaptive": {"load_s": 1e9}},
     )
     raw = made.model_dump(mode="json", exclude_none=True)
     raw["stores"] = {"clicks": store(kept)}
@@ -129,7 +146,15 @@ async def harm(mixer: mixers.Mixer, odd: Any, name: str) -> None:
         {"timeout_s": 0.001},
         {"query": name * 300},
     ]
-    for failure in (None, BackendError(name), BackendTimeout(name), BackendRefused(name), KeyError(name)):
+    unreachable = BackendUnreachable(name)
+    for failure in (
+        None,
+        BackendError(name),
+        BackendTimeout(name),
+        BackendRefused(name),
+        KeyError(name),
+        unreachable,
+    ):
         odd.failure = failure
         for wish in wishes:
             with contextlib.suppress(MixerError):
@@ -140,6 +165,23 @@ async def harm(mixer: mixers.Mixer, odd: Any, name: str) -> None:
     for number in range(60):
         await mixer.search("csv file", mix="split", context={"user": f"{name}{number}"})
     odd.hits = None
+
+
+async def harm_guards(mixer: mixers.Mixer, odd: Any, name: str) -> None:
+    """A backend that comes back, is slow, and cannot be reached for long; and a load that leaves all out."""
+    await mixers.until(
+        lambda: mixer.value("mixer_backend_breaker_state", backend="odd", state="half_open") == 0
+    )
+    for latency_s, failure in ((0.02, None), (0.0, BackendUnreachable(name))):
+        odd.latency_s, odd.failure = latency_s, failure
+        for _ in range(30):
+            await mixer.search(f"csv {name}")
+    odd.latency_s, odd.failure = 0.0, None
+    assert mixer.app.load
+    for load in (1.0, 0.0):
+        mixer.app.load._smoothed = load
+        for mix in ("default", "joined"):
+            await mixer.search(f"csv {name}", mix=mix)
 
 
 async def harm_feedback(mixer: mixers.Mixer, name: str) -> None:
@@ -209,6 +251,7 @@ async def session(
         rounds = []
         for name in ("zqmallory", "zqtrudy"):
             await harm(mixer, odd, name)
+            await harm_guards(mixer, odd, name)
             await harm_feedback(mixer, name)
             await harm_explanations(mixer, name)
             await harm_methods(mixer, name)
@@ -368,7 +411,7 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
         "source": {"cache", "store", "lost"},
         "slice": {"length", "tier", "answered", "all"},
         "value": {"0-1", "2+", "free", "other", "none", "all", "without_several", *answered},
-        "what": {"index", "schema", "server"},
+        "what": {"index", "schema", "server", *LEFT_OUT},
         "outcome": {
             *(o.value for kind in (Outcome, EventOutcome) for o in kind),
             "swapped",
@@ -378,6 +421,8 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
             "dropped",
         },
         "kind": {kind.value for kind in EventKind},
+        "state": {state.value for state in State},
+        "won": {"first", "second", "neither"},
         "reason": {
             *reasons,
             *whys,
@@ -387,6 +432,7 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
             *lost,
             "not_shipped",
             *BOUNDS,
+            "load",
         },
         "check": checks,
         "feature": {"ctr", *(feature["name"] for feature in FEATURES)},

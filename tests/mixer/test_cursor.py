@@ -28,6 +28,9 @@ BOOKMARKS = st.builds(
     st.text(max_size=8),
     st.text(max_size=8),
     st.integers(0, 10_000),
+    st.sampled_from(("", "arm")),
+    st.sampled_from(("", "seed")),
+    st.sampled_from((0, 3)),
 )
 
 

@@ -10,7 +10,7 @@ import pytest
 from backends.base import Equals, Filter
 from mixer import describe
 from mixer.describe import OfRank, Redactor, describers
-from mixer.values import Features, Outcome, Page, Ranker, Scores, Stored
+from mixer.values import Effort, Features, Outcome, Page, Ranker, Scores, Stored
 from tests.samples import MODEL, answer, candidates, features, hits, merged, mix, plan, reply, request, scores
 
 KEY = b"key"
@@ -220,3 +220,33 @@ def test_each_stage_is_described() -> None:
     assert attributes["hydrate"] == {"mixer.stores.asked": 2, "mixer.stores.ok": 1}
     assert attributes["make_features"]["mixer.features.missing"] == 1
     assert attributes["arrange"] == {"mixer.hits": 1, "mixer.pinned": 1}
+
+
+def test_what_guards_did_is_told_where_they_did_something() -> None:
+    """Attempts other than one, a hedge, a breaker's state; nothing of them on any other span."""
+    plain = describe.of_reply(reply("a", hits(["x"])))
+    guarded = replace(reply("a", hits(["x"])), attempts=2, hedged=True, breaker="half_open")
+    assert describe.of_reply(guarded) == {
+        **plain,
+        "mixer.backend.attempts": 2,
+        "mixer.backend.hedged": True,
+        "mixer.backend.breaker": "half_open",
+    }
+    assert not [key for key in plain if key.endswith(("attempts", "hedged", "breaker"))]
+
+
+def test_quality_is_told_where_something_was_left_out() -> None:
+    """On the root, as the answer says it."""
+    assert "mixer.quality" not in describe.of_answer(answer(), 0.1, 0.0)
+    less = answer(request(effort=Effort(1, 0.8, beside=False)))
+    assert describe.of_answer(less, 0.1, 0.0)["mixer.quality"] == 0.8
+
+
+def test_who_was_skipped_was_not_asked() -> None:
+    """The counts of backends asked leave them out."""
+    skipped = replace(reply("b", None, Outcome.SKIPPED), attempts=0)
+    made = describers(3, [])["fan_out"]((), (reply("a", hits(["x"])), skipped))
+    assert made == {"mixer.backends.asked": 1, "mixer.backends.ok": 1}
+    rules = mix(members={"a": {}, "b": {"optional": True}})
+    planned = plan(rules, request(effort=Effort(optional=False)))
+    assert describers(3, [])["plan"]((), planned) == {"mixer.backends.asked": 1}

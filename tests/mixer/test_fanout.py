@@ -19,7 +19,7 @@ from backends.base import (
 )
 from backends.memory import Memory, MemorySettings
 from mixer.errors import AllBackendsFailed, InvalidRequest
-from mixer.fanout import FanOut, ask
+from mixer.fanout import Ask, FanOut, ask, unless_skipped
 from mixer.values import Call, Outcome, Reply
 from tests.samples import hits, mix, plan, reply
 
@@ -207,7 +207,7 @@ async def test_all_are_asked_at_once() -> None:
     assert [made.outcome for made in replies] == [Outcome.OK] * 3
 
 
-def put(*replies: Reply) -> Callable[[Backend, Call], Awaitable[Reply]]:
+def put(*replies: Reply) -> Ask:
     """An `ask` with the replies in hand."""
     by_name = {made.backend: made for made in replies}
 
@@ -274,3 +274,20 @@ async def test_columns_of_the_wrong_kind_are_garbage(wrong: Hits) -> None:
     got = await asked(answering(wrong))
     assert got.outcome is Outcome.ERROR
     assert got.detail.startswith("garbage: ")
+
+
+@pytest.mark.parametrize(
+    ("failure", "unreachable"), [(BackendUnreachable("gone"), True), (BackendError("failed"), False)]
+)
+async def test_what_another_try_may_mend_is_told(failure: Exception, unreachable: bool) -> None:
+    """Only where there was no connection is a failure one that another try may find mended."""
+    assert (await asked(answering(failure))).unreachable is unreachable
+
+
+async def test_a_call_that_the_plan_skips_is_not_put() -> None:
+    """The backend is not asked; the reply says so, and why. Every other call is put as ever."""
+    backend = answering(hits(["x"]))
+    made = await unless_skipped(ask)(backend, Call("a", Query("csv", 10), 5.0, skipped="too much to do"))
+    assert (made.outcome, made.detail, made.attempts) == (Outcome.SKIPPED, "too much to do", 0)
+    assert not backend.asked
+    assert (await unless_skipped(ask)(backend, Call("a", Query("csv", 10), 5.0))).outcome is Outcome.OK

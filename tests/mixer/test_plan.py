@@ -8,7 +8,7 @@ from backends.base import Query
 from mixer.cursor import CursorSigner, request_digest
 from mixer.errors import DeadlineTooShort, InvalidRequest
 from mixer.plan import MakePlan
-from mixer.values import Bookmark, Request
+from mixer.values import Bookmark, Effort, Request
 from tests.samples import SIGNER, mix, only, plan, request
 
 
@@ -110,3 +110,32 @@ def test_another_server_s_cursor_is_refused() -> None:
     cursor = CursorSigner(b"another key").seal(bookmark(request()))
     with pytest.raises(InvalidRequest):
         MakePlan(mix("a"), SIGNER)(request(cursor=cursor))
+
+
+def test_under_load_optional_backends_are_skipped() -> None:
+    """Their calls stay in their place and say why they are not put; the plan says what is lacking."""
+    rules = mix(members={"a": {}, "b": {"optional": True}, "c": {}})
+    made = plan(rules, request(effort=Effort(optional=False)))
+    assert [(call.backend, bool(call.skipped)) for call in made.calls] == [
+        ("a", False),
+        ("b", True),
+        ("c", False),
+    ]
+    assert made.lacking == ("load: optional backends skipped",)
+    assert not any(call.skipped for call in plan(rules).calls)
+
+
+def test_under_load_fewer_candidates_are_asked_for() -> None:
+    """The same share of every backend's limit, one at least; a mix without optional backends lacks none."""
+    rules = mix(members={"a": {"limit": 100}, "b": {"limit": 1}})
+    made = plan(rules, request(effort=Effort(optional=False, limit_share=0.25)))
+    assert [call.query.limit for call in made.calls] == [25, 1]
+    assert made.lacking == ("load: candidate limits lowered",)
+    assert plan(rules).lacking == ()
+
+
+def test_a_call_knows_what_the_mix_would_give_it() -> None:
+    """Whatever the caller's deadline leaves."""
+    rules = mix(members={"a": {"timeout_s": 0.5}}, rank_reserve_s=0.1)
+    (call,) = plan(rules, request(time_left_s=0.2)).calls
+    assert [call.timeout_s, call.most_s] == pytest.approx([0.1, 0.5])

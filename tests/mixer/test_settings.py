@@ -163,6 +163,22 @@ def test_the_error_reads_as_one_line_a_fault() -> None:
             "mixes.default.shadows.0.cpu_share",
             "less than or equal to 1",
         ),
+        (SOUND + "guards: {lexcal: {breaker: {}}}\n", "guards.lexcal", "did you mean 'lexical'?"),
+        (
+            SOUND + "guards: {lexical: {breaker: {wait: 1}}}\n",
+            "guards.lexical.breaker.wait",
+            "unknown key",
+        ),
+        (
+            SOUND + "limits: {adaptive: {drop: {model: 0.1}}}\n",
+            "limits.adaptive.drop",
+            "the order is fixed",
+        ),
+        (
+            with_member("{optional: true}").replace("semantic: {}", "semantic: {optional: true}"),
+            "mixes.default.backends",
+            "all are optional",
+        ),
         (with_mix("page_size: 101"), "mixes.default.page_size", "above limits.page_size 100"),
         (SOUND + "limits: {candidates: 199}\n", "mixes.default.backends", "add up to 200, above"),
         (SOUND + "server: {workers: 0}\n", "server.workers", "greater than or equal to 1"),

@@ -257,3 +257,10 @@ def test_catalogue() -> None:
         assert f"| `{name}` |" in text
     for table in text.split("\n\n"):
         assert len(set(cells(table.splitlines()))) == 1
+
+
+def test_who_was_asked_again() -> None:
+    """How often a backend was asked is told where it was not once."""
+    again = replace(report("words", "timeout", "late"), attempts=2)
+    assert "7 hits 3.2 ms (late, asked 2 times)" in shown(result(backends=(again, report("vectors"))))
+    assert "asked" not in shown(result())

@@ -15,7 +15,7 @@ from mixer import wire
 from mixer.client import search_request
 from mixer.errors import InvalidRequest
 from mixer.settings import LimitSettings, MixSettings
-from mixer.values import Draft, Drop, Outcome, Page, Ranker, Reply, Request, Scores, Stored
+from mixer.values import Draft, Drop, Effort, Outcome, Page, Ranker, Reply, Request, Scores, Stored
 from protos.mixer.v1 import mixer_pb2 as pb
 from tests.samples import MODEL, answer, hits, merged, mix, reply, request
 
@@ -319,3 +319,14 @@ def test_an_answer_survives_the_bytes(drops: list[Drop], elapsed_s: float, ranke
     assert read_back == sent
     assert [Drop(d.reason, d.count, d.backend) for d in read_back.execution.drops] == drops
     assert pb.Ranker.Name(read_back.execution.ranker) == f"RANKER_{ranker.name}"
+
+
+def test_what_guards_and_load_did_is_told() -> None:
+    """Attempts, a hedge and the breaker's state of each backend; the quality of the whole."""
+    replies = (replace(answer().replies[0], attempts=3, hedged=True, breaker="half_open"),)
+    made = response(asked=request(effort=Effort(2, 0.6, beside=False, optional=False)), replies=replies)
+    backend = made.execution.backends[0]
+    assert (backend.attempts, backend.hedged, backend.breaker) == (3, True, "half_open")
+    assert made.execution.quality == 0.6
+    plain = response().execution
+    assert (plain.quality, plain.backends[0].attempts, plain.backends[0].breaker) == (1.0, 1, "")

@@ -200,7 +200,7 @@ class FeatureTable(_message.Message):
     def __init__(self, names: _Optional[_Iterable[str]] = ..., values: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Execution(_message.Message):
-    __slots__ = ("backends", "ranker", "model", "fallback_reason", "degraded", "degraded_reasons", "drops", "elapsed_ms", "stores")
+    __slots__ = ("backends", "ranker", "model", "fallback_reason", "degraded", "degraded_reasons", "drops", "elapsed_ms", "stores", "quality")
     BACKENDS_FIELD_NUMBER: _ClassVar[int]
     RANKER_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -210,6 +210,7 @@ class Execution(_message.Message):
     DROPS_FIELD_NUMBER: _ClassVar[int]
     ELAPSED_MS_FIELD_NUMBER: _ClassVar[int]
     STORES_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FIELD_NUMBER: _ClassVar[int]
     backends: _containers.RepeatedCompositeFieldContainer[BackendExecution]
     ranker: Ranker
     model: Model
@@ -219,7 +220,8 @@ class Execution(_message.Message):
     drops: _containers.RepeatedCompositeFieldContainer[Drop]
     elapsed_ms: float
     stores: _containers.RepeatedCompositeFieldContainer[StoreExecution]
-    def __init__(self, backends: _Optional[_Iterable[_Union[BackendExecution, _Mapping]]] = ..., ranker: _Optional[_Union[Ranker, str]] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., fallback_reason: _Optional[str] = ..., degraded: _Optional[bool] = ..., degraded_reasons: _Optional[_Iterable[str]] = ..., drops: _Optional[_Iterable[_Union[Drop, _Mapping]]] = ..., elapsed_ms: _Optional[float] = ..., stores: _Optional[_Iterable[_Union[StoreExecution, _Mapping]]] = ...) -> None: ...
+    quality: float
+    def __init__(self, backends: _Optional[_Iterable[_Union[BackendExecution, _Mapping]]] = ..., ranker: _Optional[_Union[Ranker, str]] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., fallback_reason: _Optional[str] = ..., degraded: _Optional[bool] = ..., degraded_reasons: _Optional[_Iterable[str]] = ..., drops: _Optional[_Iterable[_Union[Drop, _Mapping]]] = ..., elapsed_ms: _Optional[float] = ..., stores: _Optional[_Iterable[_Union[StoreExecution, _Mapping]]] = ..., quality: _Optional[float] = ...) -> None: ...
 
 class StoreExecution(_message.Message):
     __slots__ = ("store", "outcome", "elapsed_ms", "asked", "cached", "found", "unreadable", "detail")
@@ -242,7 +244,7 @@ class StoreExecution(_message.Message):
     def __init__(self, store: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., elapsed_ms: _Optional[float] = ..., asked: _Optional[int] = ..., cached: _Optional[int] = ..., found: _Optional[int] = ..., unreadable: _Optional[int] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class BackendExecution(_message.Message):
-    __slots__ = ("backend", "outcome", "elapsed_ms", "hits", "detail", "index_version", "fresh_at", "server_version")
+    __slots__ = ("backend", "outcome", "elapsed_ms", "hits", "detail", "index_version", "fresh_at", "server_version", "attempts", "hedged", "breaker")
     BACKEND_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     ELAPSED_MS_FIELD_NUMBER: _ClassVar[int]
@@ -251,6 +253,9 @@ class BackendExecution(_message.Message):
     INDEX_VERSION_FIELD_NUMBER: _ClassVar[int]
     FRESH_AT_FIELD_NUMBER: _ClassVar[int]
     SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    HEDGED_FIELD_NUMBER: _ClassVar[int]
+    BREAKER_FIELD_NUMBER: _ClassVar[int]
     backend: str
     outcome: Outcome
     elapsed_ms: float
@@ -259,7 +264,10 @@ class BackendExecution(_message.Message):
     index_version: str
     fresh_at: _timestamp_pb2.Timestamp
     server_version: str
-    def __init__(self, backend: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., elapsed_ms: _Optional[float] = ..., hits: _Optional[int] = ..., detail: _Optional[str] = ..., index_version: _Optional[str] = ..., fresh_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., server_version: _Optional[str] = ...) -> None: ...
+    attempts: int
+    hedged: bool
+    breaker: str
+    def __init__(self, backend: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., elapsed_ms: _Optional[float] = ..., hits: _Optional[int] = ..., detail: _Optional[str] = ..., index_version: _Optional[str] = ..., fresh_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., server_version: _Optional[str] = ..., attempts: _Optional[int] = ..., hedged: _Optional[bool] = ..., breaker: _Optional[str] = ...) -> None: ...
 
 class Model(_message.Message):
     __slots__ = ("name", "version", "sha256")
