@@ -16,7 +16,7 @@ from time import perf_counter
 from backends.base import Backend
 from mixer.fanout import Ask
 from mixer.guard_settings import HedgeSettings
-from mixer.tokens import Tokens
+from mixer.token_bucket import Tokens
 from mixer.values import Call, Outcome, Reply
 
 _FINAL = (Outcome.OK, Outcome.REFUSED)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixer.tokens import Tokens
+from mixer.token_bucket import Tokens
 
 
 @pytest.mark.parametrize(("share", "calls"), [(0.05, 20), (0.1, 10), (0.5, 2), (1.0, 1)])
