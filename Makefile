@@ -60,7 +60,7 @@ check: $(READY) ## Lint, types, generated code fresh
 
 integration: $(READY) ## Tests that need more: Helm (through Go), real programs
 	tests/integration/tools.sh
-	$(BIN)/pytest -n 2 tests/integration
+	$(BIN)/pytest -n 2 --dist loadfile tests/integration
 
 demo-model: $(READY) ## Train the model that the demo ships
 	$(BIN)/python -m mixer.demo.experiment train

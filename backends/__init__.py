@@ -11,11 +11,15 @@ from pydantic import Field
 
 from backends.base import Backend
 from backends.memory import Memory, MemorySettings
+from backends.opensearch import OpenSearch
+from backends.opensearch_settings import OpenSearchSettings
 from backends.postgres import Postgres
 from backends.postgres_settings import PostgresSettings
 from backends.qdrant import Qdrant
 from backends.qdrant_settings import QdrantSettings
 from backends.remote import Remote, RemoteSettings
+from backends.solr import Solr
+from backends.solr_settings import SolrSettings
 from backends.sqlite import Sqlite, SqliteSettings
 from backends.tantivy import Tantivy, TantivySettings
 from backends.vectors import Vectors, VectorsSettings
@@ -28,6 +32,8 @@ BackendSettings = Annotated[
     | SqliteSettings
     | PostgresSettings
     | QdrantSettings
+    | OpenSearchSettings
+    | SolrSettings
     | RemoteSettings
     | MemorySettings,
     Field(discriminator="kind"),
@@ -39,6 +45,8 @@ ENGINES: dict[str, Any] = {
     "sqlite": Sqlite,
     "postgres": Postgres,
     "qdrant": Qdrant,
+    "opensearch": OpenSearch,
+    "solr": Solr,
     "remote": Remote,
     "memory": Memory,
 }

@@ -1,6 +1,7 @@
 """Every name that telemetry uses: metrics with units and labels, spans, and attributes. A test refuses any other.
 
-gRPC metrics carry the names of go-grpc-middleware; RPC attributes follow the OpenTelemetry semantic conventions.
+gRPC metrics carry the names of go-grpc-middleware; RPC and database attributes follow the OpenTelemetry semantic
+conventions.
 """
 
 from __future__ import annotations
@@ -429,7 +430,7 @@ class Attribute:
 
 
 _ROOT, _RETRIEVE, _RANK, _STAGES, _RPCS = "root", "retrieve", "rank", "stages", "rpc"
-_FEEDBACK, _LOOK_UP = "feedback", "look_up"
+_FEEDBACK, _LOOK_UP, _DB = "feedback", "look_up", "db"
 
 ATTRIBUTES = (
     Attribute("rpc.system.name", "string", _RPCS, "Always grpc."),
@@ -438,9 +439,19 @@ ATTRIBUTES = (
     Attribute(
         "error.type",
         "string",
-        f"{_RPCS}, {_RETRIEVE}, {_LOOK_UP}, {_STAGES}",
+        f"{_RPCS}, {_RETRIEVE}, {_LOOK_UP}, {_STAGES}, {_DB}",
         "Why it failed; absent where it did not.",
     ),
+    Attribute(
+        "db.system.name",
+        "string",
+        _DB,
+        "The engine's software: opensearch, elasticsearch, solr, postgresql, qdrant.",
+    ),
+    Attribute("db.operation.name", "string", _DB, "What it was asked to do."),
+    Attribute("db.collection.name", "string", _DB, "The index, collection or table asked."),
+    Attribute("server.address", "string", _DB, "The host asked."),
+    Attribute("server.port", "int", _DB, "Its port."),
     Attribute("mixer.mix", "string", _ROOT, "The mix that answered."),
     Attribute("mixer.arm", "string", _ROOT, "The arm of the mix's experiment that answered."),
     Attribute("mixer.query_id", "string", _ROOT, "The answer's query id."),
@@ -536,6 +547,9 @@ SPANS = {
     "plan": "Whom to ask what, for how long.",
     "fan_out": "All backends at once.",
     "retrieve *": "One backend, as Mixer sees it.",
+    "search *": "A call to OpenSearch, Elasticsearch or Solr, as its client in Mixer sees it.",
+    "SELECT *": "A call to PostgreSQL.",
+    "query *": "A call to Qdrant.",
     "merge": "One row a document, and the fused order.",
     "hydrate": "What feature stores know of the candidates and of who asks, where the mix has any.",
     "look_up *": "One feature store.",

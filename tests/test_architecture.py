@@ -156,7 +156,7 @@ def test_no_module_is_a_drawer(package: str) -> None:
 
 def test_only_the_app_and_the_table_name_engines() -> None:
     """Mixer knows backends by their protocol and their settings; concrete engines are named in one table."""
-    names = ("memory", "postgres", "qdrant", "remote", "sqlite", "tantivy", "vectors")
+    names = ("memory", "opensearch", "postgres", "qdrant", "remote", "solr", "sqlite", "tantivy", "vectors")
     engines = [f"backends.{name}" for name in names]
     engines += [f"backends.stores.{name}" for name in ("redis", "postgres", "sqlite")]
     assert breaches("mixer", *engines, but=("mixer/demo/",)) == []

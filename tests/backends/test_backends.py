@@ -19,7 +19,17 @@ def test_importing_is_cheap_and_stands_alone() -> None:
     loaded = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     ).stdout.split()
-    heavy = {"tantivy", "usearch", "sklearn", "scipy", "mixer", "models", "opentelemetry.sdk"}
+    heavy = {
+        "aiohttp",
+        "opensearchpy",
+        "tantivy",
+        "usearch",
+        "sklearn",
+        "scipy",
+        "mixer",
+        "models",
+        "opentelemetry.sdk",
+    }
     assert heavy.isdisjoint(loaded)
     assert {"psycopg", "psycopg_pool", "qdrant_client", "httpx"}.isdisjoint(loaded)
     assert "backends.tantivy" in loaded

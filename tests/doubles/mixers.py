@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from backends import spans
 from backends.base import Backend
 from mixer import interceptors, server
 from mixer.app import App
@@ -165,8 +166,8 @@ class Tracing:
 
 @contextmanager
 def traced_by(tracer: Tracer) -> Iterator[None]:
-    """Within it, Mixer's spans are this tracer's."""
-    with patch.object(interceptors, "tracer", tracer):
+    """Within it, Mixer's spans and those of its engines are this tracer's."""
+    with patch.object(interceptors, "tracer", tracer), patch.object(spans, "tracer", tracer):
         yield
 
 

@@ -79,7 +79,8 @@ def _wait(process: subprocess.Popen[bytes], is_up: Callable[[], bool], log: Path
 def jars(name: str, *coordinates: str) -> Path:
     """A folder with these Maven artifacts (`group:artifact:version`) and all they need, kept in .tools.
 
-    Whatever cannot be fetched is an error, never skipped.
+    One that is a zip of jars (`group:artifact:version:zip`) is unpacked into it. Whatever cannot be fetched is an
+    error, never skipped.
     """
     folder = TOOLS / name
     if not folder.exists():
@@ -88,6 +89,8 @@ def jars(name: str, *coordinates: str) -> Path:
         (scratch / "pom.xml").write_text(_pom(coordinates))
         copy = ["dependency:copy-dependencies", f"-DoutputDirectory={scratch}/jars"]
         subprocess.run(["mvn", "-q", "-B", "-f", str(scratch / "pom.xml"), *copy], check=True, timeout=600)
+        for archive in (scratch / "jars").glob("*.zip"):
+            shutil.unpack_archive(archive, scratch / "jars")
         try:
             (scratch / "jars").rename(folder)
         except OSError:
@@ -106,5 +109,5 @@ def _pom(coordinates: Sequence[str]) -> str:
 
 
 def _dependency(coordinates: str) -> str:
-    parts = zip(("groupId", "artifactId", "version"), coordinates.split(":"), strict=True)
+    parts = zip(("groupId", "artifactId", "version", "type"), coordinates.split(":"), strict=False)
     return f"<dependency>{''.join(f'<{key}>{value}</{key}>' for key, value in parts)}</dependency>\n"

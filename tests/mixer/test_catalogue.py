@@ -28,7 +28,10 @@ from backends.base import (
     Equals,
     Filter,
     Hits,
+    Query,
 )
+from backends.memory import Memory
+from backends.spans import db_span
 from mixer import catalogue, errors, model
 from mixer.breaker import State
 from mixer.catalogue import ATTRIBUTES, LABELS, METRICS, SPANS, Kind
@@ -86,6 +89,17 @@ def store(kept: Path) -> dict[str, Any]:
         made.execute("CREATE TABLE IF NOT EXISTS clicks (id, ctr)")
         made.execute("INSERT INTO clicks VALUES ('3', 'zqgarbage')")
     return {"kind": "sqlite", "file": str(file), "table": "clicks", "fields": ["ctr"]}
+
+
+class Served(Memory):
+    """As engines on servers of their own: every call is a client's."""
+
+    async def retrieve(self, query: Query, timeout_s: float) -> Hits:
+        for system, operation in (("postgresql", "SELECT"), ("qdrant", "query")):
+            with db_span(system, operation, "documents", "localhost", 5432):
+                pass
+        with db_span("opensearch", "search", "documents", "localhost", 9200):
+            return await super().retrieve(query, timeout_s)
 
 
 def settings(good: str, model_folder: Path, query: str, kept: Path) -> Any:
@@ -246,7 +260,7 @@ async def harm_stages(mixer: mixers.Mixer, monkeypatch: pytest.MonkeyPatch, name
 async def session(
     good: str, folder: Path, query: str, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[list[Sample], list[Sample]]:
-    odd = engines.memory()
+    odd = engines.memory(kind=Served)
     async with mixers.running(settings(good, folder, query, kept), {"odd": odd}) as mixer:
         rounds = []
         for name in ("zqmallory", "zqtrudy"):
@@ -297,6 +311,8 @@ def groups(span: str) -> set[str]:
     for asking in ("retrieve", "look_up"):
         if span.startswith(f"{asking} "):
             return {asking}
+    if span.startswith(("search ", "SELECT ", "query ")):
+        return {"db"}
     if span == FEEDBACK:
         return {"rpc", "feedback"}
     return {"rpc", "root"} if span in (ROOT, EXPLAIN) else {"rpc"}
