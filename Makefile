@@ -8,7 +8,7 @@ RANK := .venv-rank
 PEERS := .venv-peers
 LOCK := --universal --generate-hashes --no-emit-find-links --no-emit-index-url --no-header
 
-.PHONY: help demo story stack test check bench bench-check bench-compare bench-rank bench-peers integration format protos docs lock demo-model eval-demo eval-msrd
+.PHONY: help demo story stack test check audit bench bench-check bench-compare bench-rank bench-peers integration format protos docs lock demo-model eval-demo eval-msrd
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -57,6 +57,9 @@ check: $(READY) ## Lint, types, generated code fresh
 	$(BIN)/python -m tests.check.golden_vectors
 	$(BIN)/buf lint protos
 	$(BIN)/hadolint Dockerfile
+
+audit: $(READY) ## Pins, hashes, licenses, known vulnerabilities; AUDIT=--offline-ok passes without the last
+	$(BIN)/python -m tests.check.audit $(AUDIT)
 
 integration: $(READY) ## Tests that need more: Helm (through Go), real programs
 	tests/integration/tools.sh

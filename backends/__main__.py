@@ -14,13 +14,20 @@ from pydantic import TypeAdapter, ValidationError
 from backends import BackendSettings, open_backend, service
 from backends.index import IndexFault
 from mixer import telemetry
+from mixer.access_settings import ServerTlsSettings
 from mixer.faults import describe
+from mixer.mask import masked
 from mixer.metrics import Metrics
 from mixer.serving import Listening, Server, run_loop, stop_signal
 
 log = logging.getLogger("backends")
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Search engines for Mixer.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    help="Search engines for Mixer.",
+)
 
 
 @app.callback()
@@ -39,15 +46,34 @@ def serve(
     admin: Annotated[str, typer.Option(help="host:port for /metrics, /livez, /readyz; empty for none.")] = "",
     name: Annotated[str, typer.Option(help="Service name in traces.")] = "backend",
     drain_s: Annotated[float, typer.Option(help="Time for calls in flight after SIGTERM.")] = 10.0,
+    tls_certificate: Annotated[Path | None, typer.Option(help="PEM; may be replaced while serving.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM, of the certificate.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="PEM: turn away callers without a certificate signed by it.")
+    ] = None,
+    health_listen: Annotated[
+        str, typer.Option(help="host:port for health without TLS; empty for none.")
+    ] = "",
 ) -> None:
     """Serve one engine over gRPC until SIGTERM."""
     telemetry.start_logging("info")
     settings = _settings(config) if config else _read({"kind": kind, "index": index}, "options", Path())
-    listening = Listening(address=listen, admin=admin, concurrent_calls=256, drain_s=drain_s)
+    tls = _tls(tls_certificate, tls_key, tls_client_ca)
+    listening = Listening(listen, admin, 256, drain_s=drain_s, tls=tls, health=health_listen)
     try:
         run_loop(_serve(settings, listening, name))
-    except (OSError, IndexFault) as error:
-        raise SystemExit(str(error)) from error
+    except (OSError, ValueError, IndexFault) as error:
+        raise SystemExit(masked(str(error))) from error
+
+
+def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> ServerTlsSettings | None:
+    if certificate and key:
+        return ServerTlsSettings(
+            certificate=certificate, key=key, client_ca=client_ca, require_client=client_ca is not None
+        )
+    if certificate or key or client_ca:
+        raise SystemExit("TLS needs both: --tls-certificate and --tls-key")
+    return None
 
 
 def _settings(config: Path) -> BackendSettings:

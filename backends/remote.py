@@ -5,6 +5,7 @@ target: dns:///lexical:50061     # any gRPC target; several addresses share the 
 max_message_bytes: 67108864      # the longest answer taken
 keepalive_s: 30                  # ping an idle connection this often; the server must allow it
 health_check: true               # leave out addresses that report NOT_SERVING
+tls: {ca: ca.pem, certificate: mixer.pem, key: mixer.key, server_name: lexical}   # each where needed
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from typing import Any, Literal, NoReturn, cast
 
 import grpc
@@ -34,9 +35,13 @@ from backends.base import (
     Query,
 )
 from backends.filters import FilterRefused
+from backends.reloading import Reloading
+from backends.tls import Tls
 from protos.backends.v1 import backend_pb2 as pb
 
 _METHOD = "/backends.v1.BackendService/Retrieve"
+_LAST_CALLS_S = 60.0
+"""For calls in flight when their connection is replaced; their own deadlines are shorter."""
 _DETAILS = "grpc-status-details-bin"
 _FILTER_PATH = re.compile(r"filters\[(\d{1,9})\]")
 _REFUSALS = frozenset(
@@ -52,6 +57,8 @@ class RemoteSettings(EngineSettings):
     max_message_bytes: PositiveInt = 64 * 1024 * 1024
     keepalive_s: PositiveFloat = 30.0
     health_check: bool = True
+    tls: Tls | None = None
+    """None asks in the clear. Files that change make a new connection; calls in flight end on the one before."""
     reconnect_max_s: PositiveFloat = 5.0
     """The longest wait between two attempts to connect; gRPC's own is two minutes."""
 
@@ -62,9 +69,11 @@ class Remote:
     Settings = RemoteSettings
 
     def __init__(self, settings: RemoteSettings) -> None:
-        """Opens nothing yet."""
+        """Opens nothing yet. Raises: OSError, ValueError where files of TLS cannot be used."""
         self._settings = settings
         self._channel: grpc.aio.Channel | None = None
+        self._credentials = _credentials(settings)
+        self._beside: set[asyncio.Task[None]] = set()
         self._closed = False
 
     async def retrieve(self, query: Query, timeout_s: float) -> Hits:
@@ -89,6 +98,9 @@ class Remote:
     async def close(self) -> None:
         """See `Backend`. Calls in flight end as unreachable."""
         self._closed = True
+        for task in self._beside:
+            task.cancel()
+        await asyncio.gather(*self._beside, return_exceptions=True)
         if self._channel is not None:
             await self._channel.close(None)
 
@@ -96,8 +108,33 @@ class Remote:
         if self._closed:
             raise BackendUnreachable("the backend is closed")
         if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(self._settings.target, options=_options(self._settings))
+            self._channel = self._connected()
+            if self._credentials:
+                self._run(self._credentials.follow(self._reconnect))
         return self._channel
+
+    def _connected(self) -> grpc.aio.Channel:
+        target, options = self._settings.target, _options(self._settings)
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(target, options=options)
+        return grpc.aio.secure_channel(target, self._credentials.value, options=options)
+
+    def _reconnect(self) -> None:
+        """Ask over a new connection from now on; the old one ends with its last call."""
+        before, self._channel = self._channel, self._connected()
+        if before is not None:
+            self._run(before.close(_LAST_CALLS_S))
+
+    def _run(self, task: Coroutine[Any, Any, None]) -> None:
+        """Beside the calls, until the backend is closed at the latest."""
+        started = asyncio.create_task(task)
+        self._beside.add(started)
+        started.add_done_callback(self._beside.discard)
+
+
+def _credentials(settings: RemoteSettings) -> Reloading[grpc.ChannelCredentials] | None:
+    tls = settings.tls
+    return Reloading(f"tls of {settings.target}", tls.paths, tls.credentials) if tls else None
 
 
 def _options(settings: RemoteSettings) -> list[tuple[str, Any]]:
@@ -105,6 +142,7 @@ def _options(settings: RemoteSettings) -> list[tuple[str, Any]]:
     if settings.health_check:
         service["healthCheckConfig"] = {"serviceName": ""}
     return [
+        *(settings.tls.options if settings.tls else ()),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
         ("grpc.keepalive_time_ms", round(settings.keepalive_s * 1000)),

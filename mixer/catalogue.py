@@ -36,7 +36,8 @@ LABELS = {
     "won": "which call of a hedge was answered from: first, second, neither",
     "outcome": "outcomes of a backend or a store: ok, timeout, error, refused, cancelled, skipped; of an event: "
     "accepted, duplicate, late, unknown; of a swap: swapped, refused, unreadable, failed; of an arm: ok, error, "
-    "refused; of a file to ship: shipped, failed, dropped",
+    "refused; of a file to ship: shipped, failed, dropped; of files reloaded: swapped, refused, unreadable; of a "
+    "wish to be traced: forced, refused; of a tenant's call: admitted, rate_limited, over_quota",
     "reason": "reasons listed in code",
     "check": "checks of a model: registry, manifest, checksum, schema, test_load, golden",
     "feature": "declared features",
@@ -53,6 +54,7 @@ LABELS = {
     "scorer": "what evaluates a model: forest, lightgbm",
     "log": "logs that can be shipped: searches, events",
     "kind": "kinds of events: impression, click, conversion",
+    "tenant": "tenants that the settings name, and other",
 }
 """Every label and what bounds its values; never a query, a document, a user or a trace."""
 
@@ -415,6 +417,42 @@ SHADOW_ACTIVE = Metric(
     "Processes in which a shadow scores; 0 where its model was refused or it stopped itself.",
     ("mix", "shadow"),
 )
+TLS_RELOADS = Metric(
+    "mixer_tls_reloads_total",
+    Kind.COUNTER,
+    "Times that the server's certificate files changed, by how that ended.",
+    ("outcome",),
+)
+TLS_EXPIRES = Metric(
+    "mixer_tls_certificate_expires_timestamp_seconds",
+    Kind.GAUGE,
+    "Unix time when the server's certificate ends; 0 without one.",
+    merged="livemin",
+)
+AUTH_RELOADS = Metric(
+    "mixer_auth_reloads_total",
+    Kind.COUNTER,
+    "Times that files of API keys or of token keys changed, by how that ended.",
+    ("outcome",),
+)
+AUTH_REFUSED = Metric(
+    "mixer_auth_refused_total",
+    Kind.COUNTER,
+    "Calls turned away for want of a credential, by why.",
+    ("reason",),
+)
+TENANT_REQUESTS = Metric(
+    "mixer_tenant_requests_total",
+    Kind.COUNTER,
+    "Calls of a tenant, let through or turned away at its limits.",
+    ("tenant", "outcome"),
+)
+FORCED_SAMPLES = Metric(
+    "mixer_forced_samples_total",
+    Kind.COUNTER,
+    "Calls that asked to be traced whatever the ratio; refused ones are answered all the same.",
+    ("outcome",),
+)
 
 METRICS = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 
@@ -452,6 +490,11 @@ ATTRIBUTES = (
     Attribute("db.collection.name", "string", _DB, "The index, collection or table asked."),
     Attribute("server.address", "string", _DB, "The host asked."),
     Attribute("server.port", "int", _DB, "Its port."),
+    Attribute("mixer.tenant", "string", _RPCS, "The tenant that proved to be the caller."),
+    Attribute(
+        "mixer.refused", "string", _RPCS, "Why the caller was turned away: a credential, a scope, a limit."
+    ),
+    Attribute("mixer.force_sample", "string", _RPCS, "The caller asked to be traced: forced or refused."),
     Attribute("mixer.mix", "string", _ROOT, "The mix that answered."),
     Attribute("mixer.arm", "string", _ROOT, "The arm of the mix's experiment that answered."),
     Attribute("mixer.query_id", "string", _ROOT, "The answer's query id."),

@@ -23,6 +23,7 @@ from mixer import (
     cli_drift,
     cli_experiment,
     cli_explain,
+    cli_keys,
     cli_models,
     cli_replay,
     cli_vectors,
@@ -45,14 +46,16 @@ from mixer.cli_inputs import (
     recipe_of,
     settings_of,
 )
+from mixer.cli_server import HERE, Reach, client_of, reaches_a_server
 from mixer.cli_words import console, errors, failure, say
-from mixer.client import MixerClient, MixerError
+from mixer.client import MixerError
 from mixer.settings import MixSettings, Settings
 
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,  # they may be secrets
     help="A re-ranking mixer for search.\n\n"
     "The way: [bold]index[/] documents, [bold]check-config[/] a settings file, [bold]serve[/] it, "
     "[bold]search[/] it, [bold]explain[/] an answer, [bold]train[/] a model from judged queries, [bold]evaluate[/] it, "
@@ -63,6 +66,7 @@ app = typer.Typer(
 
 app.add_typer(cli_models.app, name="models")
 app.add_typer(cli_experiment.app, name="experiment")
+app.add_typer(cli_keys.app, name="keys")
 
 Target = Annotated[str, typer.Option(help="host:port of a running Mixer.")]
 Window = Annotated[float, typer.Option(help="How long after its search an event counts.")]
@@ -109,6 +113,7 @@ def serve(
 
 
 @app.command()
+@reaches_a_server
 def search(
     query: Annotated[str, typer.Argument(help="What to search for.")],
     target: Target = "localhost:50051",
@@ -125,9 +130,10 @@ def search(
         bool, typer.Option("--json", help="Print the answer as JSON, with what the model saw.")
     ] = False,
     timeout_s: Annotated[float, typer.Option(help="Deadline.")] = 2.0,
+    reach: Reach = HERE,
 ) -> None:
     """Search a running Mixer, and show each hit's place in every backend; `explain` tells why it stands there."""
-    with MixerClient(target, timeout_s=timeout_s) as client:
+    with client_of(target, reach, timeout_s) as client:
         try:
             result = client.search(
                 query,
@@ -180,6 +186,7 @@ def index(
 
 
 @app.command()
+@reaches_a_server
 def train(
     config: Config,
     out: Annotated[Path, typer.Option(help="Model folder to write; replaced as a whole.")],
@@ -216,6 +223,7 @@ def train(
             help="Learn on a Dask cluster: its scheduler (tcp://host:8786), or so many processes started here.",
         ),
     ] = "",
+    reach: Reach = HERE,
 ) -> None:
     """Train a model for a mix: from judged queries, asked through Mixer itself, or from clicks on what was served.
 
@@ -229,7 +237,7 @@ def train(
     try:
         with learner(dask) as learn:
             if judgements:
-                job = job_of(config, mix, judgements, pools, target)
+                job = job_of(config, mix, judgements, pools, target, reach)
                 manifest = asyncio.run(work.train(job, name or out.name, how, out, errors, learn))
             elif from_log:
                 searches, events = map(read_from, from_log)
@@ -248,6 +256,7 @@ def train(
 
 
 @app.command()
+@reaches_a_server
 def evaluate(
     config: Config,
     judgements: Judged,
@@ -257,11 +266,12 @@ def evaluate(
         str, typer.Option(help="Search everything (open), only judged documents, or both.")
     ] = "open",
     target: Asked = "",
+    reach: Reach = HERE,
 ) -> None:
     """Measure every backend alone, the fused order and the model over the same candidates."""
     from models import work
 
-    job = job_of(config, mix, judgements, pools, target)
+    job = job_of(config, mix, judgements, pools, target, reach)
     try:
         for table in asyncio.run(work.evaluate(job, split.value, errors)):
             console.print(table)
@@ -296,8 +306,11 @@ def online(
 @app.command()
 def check_config(config: Config) -> None:
     """Check a settings file and the models it names; every fault is listed, with its line."""
+    from mixer import access
+
     loaded = settings_of(config)
     faults = [fault for name, mix in loaded.mixes.items() for fault in _refused(name, mix, loaded)]
+    faults += access.unusable(loaded)
     if faults:
         raise failure("\n".join(faults))
     say(f"{config}: sound; mixes: {', '.join(loaded.mixes)}; backends: {', '.join(loaded.backends)}")
@@ -331,7 +344,7 @@ def demo(
         raise failure(str(error)) from error
 
 
-app.command()(cli_explain.explain)
+app.command()(reaches_a_server(cli_explain.explain))
 app.command()(cli_replay.replay)
 app.command()(cli_replay.diff)
 app.command("golden-vectors")(cli_vectors.golden_vectors)

@@ -24,6 +24,7 @@ from mixer.cli_inputs import (
     recipe_of,
     settings_of,
 )
+from mixer.cli_server import HERE, Reach
 from mixer.cli_words import console, errors, failure
 from mixer.client import MixerError
 from mixer.faults import describe
@@ -73,12 +74,13 @@ def decay(
     tolerance: Annotated[float, typer.Option(help="NDCG that may be lost.")] = 0.01,
     recipe: RecipeFile = None,
     target: Asked = "",
+    reach: Reach = HERE,
 ) -> None:
     """Train on older and older judgements; show NDCG by age, and the greatest age that a model should reach."""
     from models import work
     from models.decay import Windows
 
-    job, how = job_of(config, mix, judgements, "open", target), recipe_of(recipe)
+    job, how = job_of(config, mix, judgements, "open", target, reach), recipe_of(recipe)
     try:
         parted = Windows(number=windows, overlap=overlap, tested=tested, tolerance=tolerance)
         for part in asyncio.run(work.decay(job, how, parted, errors)):

@@ -13,8 +13,9 @@ import typer
 from mixer import arguments
 from mixer.cli_inputs import read_from
 from mixer.cli_looks import Json, Name, Part, Registry, model_meant, searches, told
+from mixer.cli_server import HERE, Reach, client_of
 from mixer.cli_words import console, failure
-from mixer.client import ExplainResult, MixerClient, MixerError
+from mixer.client import ExplainResult, MixerError
 
 if TYPE_CHECKING:
     from mixer.model import LightGbmModel
@@ -58,6 +59,7 @@ def explain(
     features: Annotated[int, typer.Option(min=0, help="Features to show a hit; 0 for all.")] = 8,
     as_json: Json = False,
     timeout_s: Annotated[float, typer.Option(help="Deadline.")] = 10.0,
+    reach: Reach = HERE,
 ) -> None:
     """Tell why hits stand where they stand: each backend's vote, every step's order, each feature's part in the score.
 
@@ -75,7 +77,7 @@ def explain(
             title, result = _explained_log(log, ranked_by, query_id, hits, ids or ())
     else:
         asked = _Asked(query_id, search, mix, where or (), context or (), hits, ids or (), model)
-        title, result = search or query_id, _explained(target, asked, timeout_s)
+        title, result = search or query_id, _explained(target, reach, asked, timeout_s)
     if as_json:
         return console.print_json(json.dumps(terminal.plain(result)))
     for part in terminal_explain.explanation(title, result, features):
@@ -110,8 +112,8 @@ class _Asked:
         }
 
 
-def _explained(target: str, asked: _Asked, timeout_s: float) -> ExplainResult:
-    with MixerClient(target, timeout_s=timeout_s) as client:
+def _explained(target: str, reach: Reach, asked: _Asked, timeout_s: float) -> ExplainResult:
+    with client_of(target, reach, timeout_s) as client:
         try:
             return client.explain(**asked.options())
         except arguments.Unreadable as error:

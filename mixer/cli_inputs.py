@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mixer import settings
+from mixer.cli_server import HERE, Reach
 from mixer.cli_words import failure
 from mixer.far_folder import folder_at
 from mixer.faults import FileFault, M, read_as
@@ -58,7 +59,7 @@ def settings_of(config: Path) -> Settings:
         raise failure(f"{config}: {error.strerror}; name a settings file with --config") from error
 
 
-def job_of(config: Path, mix: str, judgements: Path, pools: str, target: str) -> Job:
+def job_of(config: Path, mix: str, judgements: Path, pools: str, target: str, reach: Reach = HERE) -> Job:
     """Judged queries, and the mix that they are for."""
     from models import judgements as judged
     from models import work
@@ -73,7 +74,8 @@ def job_of(config: Path, mix: str, judgements: Path, pools: str, target: str) ->
     if pools not in taken:
         raise failure(f"--pools {pools}: take {' or '.join(taken)}")
     try:
-        return work.Job(loaded, name, judged.read(judgements), taken[pools], target)
+        options = reach.options if target else {}
+        return work.Job(loaded, name, judged.read(judgements), taken[pools], target, options)
     except (OSError, judged.JudgementsError) as error:
         raise failure(str(error)) from error
 

@@ -12,6 +12,7 @@ import typer
 import yaml
 
 from mixer import cli_drift, terminal_models
+from mixer.cli_server import reaches_a_server
 from mixer.cli_words import console, errors, failure, say
 from mixer.decision import Bounds
 from mixer.faults import read_as
@@ -242,7 +243,7 @@ def rollback(
     return say(f"{place.name}: {current.version} is current again, no longer {was.version}")
 
 
-app.command()(cli_drift.decay)
+app.command()(reaches_a_server(cli_drift.decay))
 app.command()(cli_drift.skew)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import typer
 from rich.console import Console
 
+from mixer.mask import masked
+
 console = Console()
 errors = Console(stderr=True)
 
@@ -15,6 +17,6 @@ def say(message: str) -> None:
 
 
 def failure(message: str, status: int = 1) -> typer.Exit:
-    """Say what went wrong; raise what this returns to end the command."""
-    errors.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+    """Say what went wrong, without secrets; raise what this returns to end the command."""
+    errors.print(masked(message), style="red", markup=False, highlight=False, soft_wrap=True)
     return typer.Exit(status)

@@ -7,6 +7,8 @@ with MixerClient("localhost:50051") as mixer:
     recent = mixer.search("csv", filters=[Filter("kind", Equals("function")), Filter("uses", Range(min=10))])
     mixer.feedback([Event(result.query_id, EventKind.CLICK, result.hits[0].id, position=1)])
     why = mixer.explain(search="read a csv file into dicts", ids=["csv.reader"])
+
+MixerClient("mixer.example.com:443", tls=Tls(ca="ca.pem"), api_key=os.environ["MIXER_API_KEY"])
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from grpc_status import rpc_status
 from opentelemetry import propagate
 
 from backends.base import Equals, Filter, Range, Terms
+from backends.tls import Tls, read
 from mixer.errors import Violation
 from mixer.events import Event, EventKind, EventOutcome
 from mixer.results import (
@@ -57,6 +60,7 @@ __all__ = [
     "Source",
     "StoreReport",
     "Terms",
+    "Tls",
 ]
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["MixerService"].full_name
@@ -66,12 +70,24 @@ _MESSAGE_BYTES = 64 * 1024 * 1024
 class MixerError(Exception):
     """A call that got a status instead of an answer."""
 
-    def __init__(self, code: grpc.StatusCode, message: str, violations: Sequence[Violation] = ()) -> None:
-        """`violations` name each wrong field and its mend."""
+    def __init__(
+        self,
+        code: grpc.StatusCode,
+        message: str,
+        violations: Sequence[Violation] = (),
+        reason: str = "",
+        retry_s: float | None = None,
+    ) -> None:
+        """`violations` name each wrong field and its mend, `reason` is a word for programs, such as RATE_LIMITED.
+
+        `retry_s` is when the same call may succeed, in seconds from now, where the server knows.
+        """
         super().__init__(f"{code.name}: {message}")
         self.code = code
         self.message = message
         self.violations = tuple(violations)
+        self.reason = reason
+        self.retry_s = retry_s
 
     @property
     def can_retry(self) -> bool:
@@ -86,10 +102,16 @@ class MixerError(Exception):
     def of(cls, error: grpc.RpcError) -> MixerError:
         """The error that gRPC raised, with the details that Mixer sent along."""
         status = rpc_status.from_call(error)
-        bad = error_details_pb2.BadRequest()
-        packed = any(detail.Unpack(bad) for detail in status.details) if status else False
-        wrong = [Violation(v.field, v.description) for v in bad.field_violations] if packed else []
-        return cls(error.code(), error.details() or "", wrong)
+        bad, why, retry = (
+            error_details_pb2.BadRequest(),
+            error_details_pb2.ErrorInfo(),
+            error_details_pb2.RetryInfo(),
+        )
+        for detail in status.details if status else ():
+            any(detail.Unpack(kind) for kind in (bad, why, retry))
+        wrong = [Violation(v.field, v.description) for v in bad.field_violations]
+        retry_s = retry.retry_delay.ToMilliseconds() / 1000 if retry.HasField("retry_delay") else None
+        return cls(error.code(), error.details() or "", wrong, why.reason, retry_s)
 
 
 def channel_options(attempts: int) -> list[tuple[str, Any]]:
@@ -162,11 +184,28 @@ def explain_request(
 class MixerClient:
     """Calls Mixer and waits; safe to share between threads."""
 
-    def __init__(self, target: str = "localhost:50051", *, timeout_s: float = 2.0, attempts: int = 3) -> None:
-        """`timeout_s` is the deadline of a call with all its attempts."""
-        self._channel = grpc.insecure_channel(target, channel_options(attempts))
+    def __init__(
+        self,
+        target: str = "localhost:50051",
+        *,
+        timeout_s: float = 2.0,
+        attempts: int = 3,
+        tls: Tls | None = None,
+        api_key: str = "",
+        token: str = "",
+    ) -> None:
+        """`timeout_s` is the deadline of a call with all its attempts.
+
+        `tls` is read now; without it all is sent in the clear, an `api_key` and a `token` (JWT) too.
+        Raises: OSError, ValueError where the files of `tls` cannot be used.
+        """
+        options = channel_options(attempts)
+        if tls:
+            self._channel = grpc.secure_channel(target, read(tls), [*options, *tls.options])
+        else:
+            self._channel = grpc.insecure_channel(target, options)
         self._stub = rpc.MixerServiceStub(self._channel)
-        self._timeout_s = timeout_s
+        self._timeout_s, self._metadata = timeout_s, _Metadata(api_key, token)
 
     def search(self, query: str, *, timeout_s: float | None = None, **options: Any) -> SearchResult:
         """One page for a query.
@@ -177,7 +216,7 @@ class MixerClient:
         message = search_request(query, **options)
         try:
             return result_from(
-                self._stub.Search(message, timeout=timeout_s or self._timeout_s, metadata=_trace())
+                self._stub.Search(message, timeout=timeout_s or self._timeout_s, metadata=self._metadata())
             )
         except grpc.RpcError as error:
             raise MixerError.of(error) from error
@@ -189,7 +228,7 @@ class MixerClient:
         message = feedback_request(events)
         try:
             return _outcomes(
-                self._stub.Feedback(message, timeout=timeout_s or self._timeout_s, metadata=_trace())
+                self._stub.Feedback(message, timeout=timeout_s or self._timeout_s, metadata=self._metadata())
             )
         except grpc.RpcError as error:
             raise MixerError.of(error) from error
@@ -204,7 +243,7 @@ class MixerClient:
         message = explain_request(query_id, **options)
         try:
             return explained_from(
-                self._stub.Explain(message, timeout=timeout_s or self._timeout_s, metadata=_trace())
+                self._stub.Explain(message, timeout=timeout_s or self._timeout_s, metadata=self._metadata())
             )
         except grpc.RpcError as error:
             raise MixerError.of(error) from error
@@ -226,18 +265,37 @@ class MixerClient:
 class AsyncMixerClient:
     """Calls Mixer from an event loop."""
 
-    def __init__(self, target: str = "localhost:50051", *, timeout_s: float = 2.0, attempts: int = 3) -> None:
-        """`timeout_s` is the deadline of a call with all its attempts."""
-        self._channel = grpc.aio.insecure_channel(target, channel_options(attempts))
+    def __init__(
+        self,
+        target: str = "localhost:50051",
+        *,
+        timeout_s: float = 2.0,
+        attempts: int = 3,
+        tls: Tls | None = None,
+        api_key: str = "",
+        token: str = "",
+    ) -> None:
+        """`timeout_s` is the deadline of a call with all its attempts.
+
+        `tls` is read now; without it all is sent in the clear, an `api_key` and a `token` (JWT) too.
+        Raises: OSError, ValueError where the files of `tls` cannot be used.
+        """
+        options = channel_options(attempts)
+        if tls:
+            self._channel = grpc.aio.secure_channel(target, read(tls), [*options, *tls.options])
+        else:
+            self._channel = grpc.aio.insecure_channel(target, options)
         self._stub = rpc.MixerServiceStub(self._channel)
-        self._timeout_s = timeout_s
+        self._timeout_s, self._metadata = timeout_s, _Metadata(api_key, token)
 
     async def search(self, query: str, *, timeout_s: float | None = None, **options: Any) -> SearchResult:
         """One page for a query; options and errors as in MixerClient.search."""
         message = search_request(query, **options)
         try:
             return result_from(
-                await self._stub.Search(message, timeout=timeout_s or self._timeout_s, metadata=_trace())
+                await self._stub.Search(
+                    message, timeout=timeout_s or self._timeout_s, metadata=self._metadata()
+                )
             )
         except grpc.RpcError as error:
             raise MixerError.of(error) from error
@@ -249,7 +307,9 @@ class AsyncMixerClient:
         message = feedback_request(events)
         try:
             return _outcomes(
-                await self._stub.Feedback(message, timeout=timeout_s or self._timeout_s, metadata=_trace())
+                await self._stub.Feedback(
+                    message, timeout=timeout_s or self._timeout_s, metadata=self._metadata()
+                )
             )
         except grpc.RpcError as error:
             raise MixerError.of(error) from error
@@ -261,7 +321,9 @@ class AsyncMixerClient:
         message = explain_request(query_id, **options)
         try:
             return explained_from(
-                await self._stub.Explain(message, timeout=timeout_s or self._timeout_s, metadata=_trace())
+                await self._stub.Explain(
+                    message, timeout=timeout_s or self._timeout_s, metadata=self._metadata()
+                )
             )
         except grpc.RpcError as error:
             raise MixerError.of(error) from error
@@ -280,10 +342,19 @@ class AsyncMixerClient:
         return False
 
 
-def _trace() -> tuple[tuple[str, str], ...]:
-    carrier: dict[str, str] = {}
-    propagate.inject(carrier)
-    return tuple(carrier.items())
+class _Metadata:
+    """What goes along with every call: who calls, and the caller's trace."""
+
+    def __init__(self, api_key: str, token: str) -> None:
+        self._credentials = {
+            **({"x-api-key": api_key} if api_key else {}),
+            **({"authorization": f"Bearer {token}"} if token else {}),
+        }
+
+    def __call__(self) -> tuple[tuple[str, str], ...]:
+        carrier = dict(self._credentials)
+        propagate.inject(carrier)
+        return tuple(carrier.items())
 
 
 def _value(value: str | float) -> pb.Value:

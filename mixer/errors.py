@@ -9,8 +9,11 @@ RequestError
  |   +- UnfitModel            FAILED_PRECONDITION   the model cannot rank what this mix serves
  |   +- StaleCursor           FAILED_PRECONDITION   the ranked list the cursor was cut from no longer exists
  |   +- NoFeedback            UNIMPLEMENTED         this server takes no feedback
+ |   +- Unauthenticated       UNAUTHENTICATED       the caller did not prove who it is
+ |   +- Forbidden             PERMISSION_DENIED     the caller's credential lacks a scope
  +- ServerError              the caller may try again later
      +- Overloaded            RESOURCE_EXHAUSTED    too many calls at once
+     +- TenantLimited         RESOURCE_EXHAUSTED    more calls than the tenant may make
      +- DeadlineTooShort      DEADLINE_EXCEEDED     no time left to ask a backend
      +- AllBackendsFailed     UNAVAILABLE
      +- PageUnavailable       UNAVAILABLE           a backend the page before was made with is not answering
@@ -19,8 +22,8 @@ RequestError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import grpc
@@ -34,11 +37,22 @@ class Violation:
     description: str
 
 
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why, for programs: a word of ours, and facts about it."""
+
+    word: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
 class RequestError(Exception):
     """A request that gets a status instead of an answer; its text is fit for the caller."""
 
     status: ClassVar[grpc.StatusCode] = grpc.StatusCode.UNKNOWN
     violations: Sequence[Violation] = ()
+    reason: Reason | None = None
+    retry_s: float | None = None
+    """When the same request may succeed, in seconds from now, where that is known."""
 
 
 class ClientError(RequestError):
@@ -96,10 +110,43 @@ class NoFeedback(ClientError):
     status = grpc.StatusCode.UNIMPLEMENTED
 
 
+class Unauthenticated(ClientError):
+    """The caller did not prove who it is."""
+
+    status = grpc.StatusCode.UNAUTHENTICATED
+
+    def __init__(self, word: str, message: str) -> None:
+        """`word` says why, for programs and metrics."""
+        super().__init__(message)
+        self.reason = Reason(word)
+
+
+class Forbidden(ClientError):
+    """The caller is known, and may not do this."""
+
+    status = grpc.StatusCode.PERMISSION_DENIED
+
+    def __init__(self, scope: str) -> None:
+        """Takes the scope that its credential lacks."""
+        super().__init__(f"this credential has no scope {scope!r}; ask whoever issued it for one that has")
+        self.reason = Reason("scope_lacking", {"scope": scope})
+
+
 class Overloaded(ServerError):
     """More calls at once than the server takes."""
 
     status = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class TenantLimited(ServerError):
+    """More calls than the tenant may make."""
+
+    status = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    def __init__(self, message: str, reason: Reason, retry_s: float) -> None:
+        """Takes which limit it is, and when there is room again."""
+        super().__init__(message)
+        self.reason, self.retry_s = reason, retry_s
 
 
 class DeadlineTooShort(ServerError):

@@ -14,7 +14,7 @@ from mixer.explain import Answered, Explain, Explanation
 from mixer.recent import Recent
 from mixer.record import current
 from mixer.settings import ExplainSettings
-from mixer.values import Answer, IntColumn, Request
+from mixer.values import TENANT, Answer, IntColumn, Request
 
 Search = Callable[[Request], Awaitable[Answer]]
 
@@ -56,9 +56,10 @@ class Explainer:
 
         return remembered
 
-    def answered(self, query_id: str) -> Answered:
-        """The answer of a query id. Raises: UnknownAnswer."""
-        if found := self._answers.get(query_id):
+    def answered(self, query_id: str, tenant: str = "") -> Answered:
+        """The answer of a query id, where it is the tenant's own. Raises: UnknownAnswer."""
+        found = self._answers.get(query_id)
+        if found and tenant in ("", found.answer.plan.request.context.get(TENANT)):
             return found
         kept = f"of the last {self.settings.recent} answers of this process"
         told = (

@@ -10,6 +10,7 @@ from typing import Any
 
 from backends.base import Backend, BackendError, BackendRefused, BackendTimeout, BackendUnreachable, Hits
 from mixer.errors import AllBackendsFailed, InvalidRequest, Violation
+from mixer.mask import masked
 from mixer.values import Call, Outcome, Plan, Reply
 
 log = logging.getLogger(__name__)
@@ -49,9 +50,10 @@ async def ask(backend: Backend, call: Call) -> Reply:
     except (TimeoutError, BackendTimeout):
         outcome, detail = Outcome.TIMEOUT, f"no answer within {call.timeout_s * 1000:.0f} ms"
     except BackendRefused as refusal:
-        outcome, detail = Outcome.REFUSED, str(refusal)
+        outcome, detail = Outcome.REFUSED, masked(str(refusal))
     except BackendError as error:
-        outcome, detail, unreachable = Outcome.ERROR, str(error), isinstance(error, BackendUnreachable)
+        outcome, detail = Outcome.ERROR, masked(str(error))
+        unreachable = isinstance(error, BackendUnreachable)
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is None or task.cancelling():

@@ -1,17 +1,17 @@
-"""Around every call of the server, outermost first: telemetry, errors, the limit on calls at once, the message."""
+"""Around every call of the server, outermost first: telemetry, errors, who may ask, calls at once, the message."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any, Protocol
 
 import grpc
 from google.protobuf.message import DecodeError
 from opentelemetry import propagate, trace
-from opentelemetry.context import attach, detach
+from opentelemetry.context import attach, detach, set_value
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from mixer import catalogue
@@ -21,18 +21,24 @@ from mixer.metrics import Metrics
 from mixer.record import Record, close_record, open_record
 from mixer.status import abort
 
-log = logging.getLogger("mixer.call")
+CALLS = "mixer.call"
+"""The logger of the one line a call."""
+log = logging.getLogger(CALLS)
 tracer = trace.get_tracer("mixer")
 
 Handler = Any
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]
 Behavior = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
+MayForce = Callable[[Mapping[str, str | bytes]], bool]
+"""Whether the caller that sent this metadata may have its call traced, whatever the ratio."""
 
+FORCE_SAMPLE = "x-mixer-force-sample"
+"""Metadata that asks for a trace, and where samplers find in the context whether there shall be one."""
 _FAULTS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 """Statuses that make a server span an error; the others are the caller's."""
 _CLOCKS_APART_S = 0.01
 _SEARCH = "/Search"
-_BY_STANDERS = ("grpc.health.", "grpc.reflection.")
+BYSTANDERS = ("grpc.health.", "grpc.reflection.")
 """Services that are counted but neither traced nor logged."""
 
 
@@ -70,7 +76,12 @@ class Layers(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         return handler
 
 
-def _around(handler: Handler, behavior: Behavior) -> Handler:
+def anybody(metadata: Mapping[str, str | bytes]) -> bool:
+    """Where nobody asks for proof, all may."""
+    return True
+
+
+def around(handler: Handler, behavior: Behavior) -> Handler:
     """The handler with another behavior."""
     return grpc.unary_unary_rpc_method_handler(
         behavior,
@@ -82,14 +93,14 @@ def _around(handler: Handler, behavior: Behavior) -> Handler:
 class WatchCalls:
     """A server span, the RED metrics and one log line for every call."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, may_force: MayForce = anybody) -> None:
         """Counts into these metrics."""
-        self._metrics = metrics
+        self._metrics, self._may_force = metrics, may_force
         self._in_flight = metrics.gauge(catalogue.SERVER_IN_FLIGHT)
 
     def wrapped(self, handler: Handler, method: str) -> Handler:
         """See `Around`."""
-        behavior, watched = handler.unary_unary, _Method(self._metrics, method, "unary")
+        behavior, watched = handler.unary_unary, _Method(self._metrics, method, "unary", self._may_force)
 
         async def watch(request: Any, context: grpc.aio.ServicerContext) -> Any:
             call, code = _Call(watched, context), "INTERNAL"
@@ -108,17 +119,22 @@ class WatchCalls:
                 self._in_flight.dec()
                 call.end(code)
 
-        return _around(handler, watch)
+        return around(handler, watch)
 
 
 class _Method:
     """One method's metrics, bound once; every status counts from 0, so that the first failure is a rise."""
 
-    def __init__(self, metrics: Metrics, name: str, kind: str) -> None:
+    def __init__(self, metrics: Metrics, name: str, kind: str, may_force: MayForce = anybody) -> None:
         service, _, method = name.rpartition("/")
         labels = {"grpc_type": kind, "grpc_service": service, "grpc_method": method}
         self.name = name
-        self.bystander = name.startswith(_BY_STANDERS)
+        self.bystander = name.startswith(BYSTANDERS)
+        self.may_force = may_force
+        self.forced = {
+            outcome: metrics.counter(catalogue.FORCED_SAMPLES, outcome=outcome)
+            for outcome in ("forced", "refused")
+        }
         self.started = metrics.counter(catalogue.SERVER_STARTED, **labels)
         self.seconds = metrics.histogram(catalogue.SERVER_SECONDS, **labels)
         self.handled = {
@@ -136,8 +152,10 @@ class _Call:
         self._method = method
         self._began_s = perf_counter()
         method.started.inc()
-        self._span = trace.INVALID_SPAN if method.bystander else _server_span(method, context)
+        self._span, forced = (trace.INVALID_SPAN, "") if method.bystander else _server_span(method, context)
         self._record = Record(self._span, log.isEnabledFor(logging.INFO) and not method.bystander)
+        if forced:
+            self._record.facts["mixer.force_sample"] = forced
         self._tokens = attach(trace.set_span_in_context(self._span)), open_record(self._record)
 
     def end(self, code: str) -> None:
@@ -164,12 +182,16 @@ class _Call:
         log.info("call", extra={**said, "elapsed_ms": elapsed_ms, **self._record.facts})
 
 
-def _server_span(method: _Method, context: grpc.aio.ServicerContext) -> Span:
-    """The call's root span, below the caller's where it sent one."""
-    metadata = context.invocation_metadata() or ()
-    parent = propagate.extract({pair[0]: pair[1] for pair in metadata})
+def _server_span(method: _Method, context: grpc.aio.ServicerContext) -> tuple[Span, str]:
+    """The call's root span, below the caller's where it sent one, and what became of its wish to be traced."""
+    sent = {pair[0]: pair[1] for pair in context.invocation_metadata() or ()}
+    parent, forced = propagate.extract(sent), ""
+    if sent.get(FORCE_SAMPLE, "0") != "0":
+        forced = "forced" if method.may_force(sent) else "refused"
+        method.forced[forced].inc()
+        parent = set_value(FORCE_SAMPLE, forced == "forced", parent)
     attributes = {"rpc.system.name": "grpc", "rpc.method": method.name}
-    return tracer.start_span(method.name, parent, SpanKind.SERVER, attributes)
+    return tracer.start_span(method.name, parent, SpanKind.SERVER, attributes), forced
 
 
 def _expired(context: grpc.aio.ServicerContext) -> bool:
@@ -208,7 +230,7 @@ class AnswerErrors:
                 log.exception("unexpected error")
                 await context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log tells more")
 
-        return _around(handler, answered)
+        return around(handler, answered)
 
 
 class LimitCalls:
@@ -228,7 +250,7 @@ class LimitCalls:
 
     def wrapped(self, handler: Handler, method: str) -> Handler:
         """See `Around`."""
-        if method.startswith(_BY_STANDERS):
+        if method.startswith(BYSTANDERS):
             return handler
         timed = self._load is not None and method.endswith(_SEARCH)
         behavior = self._timed(handler.unary_unary) if timed else handler.unary_unary
@@ -243,7 +265,7 @@ class LimitCalls:
             context.add_done_callback(self._ended)
             return await behavior(request, context)
 
-        return _around(handler, limited)
+        return around(handler, limited)
 
     def _timed(self, behavior: Behavior) -> Behavior:
         """Tells the load how long a search took, or for how long its caller waited in vain."""

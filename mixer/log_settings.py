@@ -11,6 +11,7 @@ from pydantic import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 
@@ -58,6 +59,15 @@ class KafkaSinkSettings(Frozen):
     topic: Annotated[str, Field(min_length=1)]
     options: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """Of librdkafka, by its own names."""
+
+    @field_validator("options")
+    @classmethod
+    def _holds_no_secret(
+        cls, options: dict[str, str | int | float | bool]
+    ) -> dict[str, str | int | float | bool]:
+        if "sasl.password" in options:
+            raise ValueError("sasl.password must not stand in a file; set MIXER_KAFKA_PASSWORD instead")
+        return options
 
 
 class FeatureLogSettings(Frozen):

@@ -7,6 +7,7 @@ import gc
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from difflib import get_close_matches
 from time import perf_counter, time
 from typing import TYPE_CHECKING
@@ -15,7 +16,9 @@ import grpc
 
 from backends.base import Backend
 from mixer import catalogue, describe, telemetry, wire, wire_events, wire_explain
+from mixer.access import access_of
 from mixer.app import App, build
+from mixer.caller import Scope, caller
 from mixer.errors import NoFeedback, UnknownMix, UnknownModel
 from mixer.events import EventOutcome
 from mixer.explain import Answered
@@ -24,6 +27,7 @@ from mixer.metrics import Metrics
 from mixer.record import current
 from mixer.serving import Listening, Server, State, stop_signal
 from mixer.settings import Settings
+from mixer.values import TENANT, Request
 from mixer.wiring import Mix
 from protos.mixer.v1 import mixer_pb2 as pb
 from protos.mixer.v1 import mixer_pb2_grpc as rpc
@@ -60,7 +64,9 @@ class MixerService(rpc.MixerServiceServicer):
         record = current()
         record.facts["mixer.mix"] = name
         left_s = self._left_s(context)
-        request = wire.request_from(message, name, mix.settings, self._settings.limits, left_s)
+        if message.debug:
+            caller().require(Scope.DEBUG)
+        request = _of_tenant(wire.request_from(message, name, mix.settings, self._settings.limits, left_s))
         answer = await mix.search(request)
         if self._feedback:
             self._feedback.served(request.query_id, name, answer.arm)
@@ -100,12 +106,12 @@ class MixerService(rpc.MixerServiceServicer):
     async def _answered(self, message: pb.ExplainRequest, left_s: float) -> Answered:
         """The answer to explain: a remembered one, or that of a search asked anew."""
         if not message.HasField("search"):
-            return self._explainer.answered(message.query_id)
+            return self._explainer.answered(message.query_id, caller().tenant)
         name = message.search.mix or self._settings.server.default_mix
         mix = self._mix(name)
         current().facts["mixer.mix"] = name
         request = wire_explain.request_from(message, name, mix.settings, self._settings.limits, left_s)
-        return await timed(mix.rehearse, request)
+        return await timed(mix.rehearse, _of_tenant(request))
 
     def _left_s(self, context: grpc.aio.ServicerContext) -> float:
         """What is left of the caller's deadline, or of our own where there is none."""
@@ -121,6 +127,12 @@ class MixerService(rpc.MixerServiceServicer):
 def _hint(name: str, known: Mapping[str, object]) -> str:
     close = get_close_matches(name[:100], known, n=1)
     return f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known) or 'none'}"
+
+
+def _of_tenant(request: Request) -> Request:
+    """The request with the tenant that proved to be its caller in the context, whatever the caller wrote there."""
+    tenant = caller().tenant
+    return replace(request, context={**request.context, TENANT: tenant}) if tenant else request
 
 
 def _untold(state: State) -> None:
@@ -139,8 +151,10 @@ async def running(
 
     `backends` stand in for those of the settings, by name. Raises: OSError, ValueError as `mixer.app.build` does.
     """
+    metrics = metrics or Metrics()
+    access = access_of(settings, metrics)
     app = await build(settings, metrics=metrics, backends=backends)
-    server = Server(_listening(settings, shares_port), app.metrics, [SERVICE], app.load)
+    server = Server(_listening(settings, shares_port), metrics, [SERVICE], access, app.load)
     rpc.add_MixerServiceServicer_to_server(
         MixerService(settings, app.mixes, app.explainer, app.feedback), server.grpc
     )
@@ -208,4 +222,6 @@ def _listening(settings: Settings, shares_port: bool) -> Listening:
         max_connection_age_s=server.max_connection_age_s,
         drain_s=server.drain_s,
         shares_port=shares_port,
+        tls=server.tls,
+        health=server.health_listen,
     )

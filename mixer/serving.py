@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 from google.protobuf import descriptor_pool
@@ -15,10 +15,13 @@ from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from mixer.access import OPEN, Access
+from mixer.access_settings import ServerTlsSettings
 from mixer.admin import Admin
-from mixer.interceptors import AnswerErrors, Layers, LimitCalls, ReadMessages, WatchCalls
+from mixer.interceptors import AnswerErrors, Around, Layers, LimitCalls, ReadMessages, WatchCalls
 from mixer.load import Load
 from mixer.metrics import Metrics
+from mixer.tls import ServerCertificate
 
 MESSAGE_BYTES = 64 * 1024 * 1024
 _ON_THEIR_WAY_S = 0.05
@@ -50,41 +53,71 @@ class Listening:
     drain_s: float = 10.0
     shares_port: bool = False
     """Other processes of this user may listen on the same port."""
+    tls: ServerTlsSettings | None = None
+    health: str = ""
+    """Answers health checks in the clear; empty for none."""
+
+
+class Followed(Protocol):
+    """Files that may be replaced while the server runs."""
+
+    async def follow(self) -> None:
+        """For as long as the loop runs."""
+        ...
 
 
 class Server:
     """One gRPC server with its health; not ready until told so."""
 
     def __init__(
-        self, listening: Listening, metrics: Metrics, services: Sequence[str], load: Load | None = None
+        self,
+        listening: Listening,
+        metrics: Metrics,
+        services: Sequence[str],
+        access: Access = OPEN,
+        load: Load | None = None,
     ) -> None:
         """`services` are the full names of what will be added to `grpc`; `load` limits the calls by latency."""
-        self._listening, self._services = listening, services
+        self._metrics = metrics
+        self._listening, self._services, self._access = listening, services, access
         self._calls = LimitCalls(listening.concurrent_calls, metrics, load)
-        self.grpc = grpc.aio.server(
-            interceptors=[
-                Layers(metrics, [WatchCalls(metrics), AnswerErrors(), self._calls, ReadMessages()])
-            ],
-            options=_options(listening),
-        )
+        watch = WatchCalls(metrics, access.may_force)
+        layers: list[Around] = [watch, AnswerErrors(), *access.layers, self._calls, ReadMessages()]
+        self.grpc = grpc.aio.server(interceptors=[Layers(metrics, layers)], options=_options(listening))
         self._health = health.aio.HealthServicer()
         self._admin = Admin(metrics.registry) if listening.admin else None
+        self._probed = self._probing(metrics) if listening.health else None
+        self._beside: list[asyncio.Task[None]] = []
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
-        names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self.grpc, pool=_Descriptors())
-        self.port = 0
-        self.admin_port = 0
+        if access.reflection:
+            names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self.grpc, pool=_Descriptors())
+        self.port = self.admin_port = self.health_port = 0
+
+    def _probing(self, metrics: Metrics) -> grpc.aio.Server:
+        """Another port for health alone."""
+        layers = Layers(metrics, [WatchCalls(metrics)])
+        server = grpc.aio.server(interceptors=[layers], options=_options(self._listening))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        return server
 
     async def start(self) -> None:
-        """Bind and begin to answer; health says NOT_SERVING until `ready`. Raises: OSError, port taken."""
+        """Bind and begin to answer; health says NOT_SERVING until `ready`.
+
+        Raises: OSError where a port is taken or a certificate cannot be read, ValueError where it is wrong.
+        """
         await self._report(_NOT_SERVING)
-        try:
-            self.port = self.grpc.add_insecure_port(self._listening.address)
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {self._listening.address}: is the port taken?") from error
+        tls = self._listening.tls
+        certificate = ServerCertificate(tls, self._metrics) if tls else None
+        self.port = _bound(self.grpc, self._listening.address, certificate)
+        if self._probed:
+            self.health_port = _bound(self._probed, self._listening.health)
+            await self._probed.start()
         if self._admin:
             self.admin_port = self._admin.start(self._listening.admin)
         await self.grpc.start()
+        followed: list[Followed] = [*self._access.files, *([certificate] if certificate else [])]
+        self._beside = [asyncio.create_task(files.follow()) for files in followed]
 
     async def ready(self) -> None:
         """Every check passed: health says SERVING."""
@@ -98,6 +131,11 @@ class Server:
         if self._admin:
             self._admin.ready = False
         await self._drain()
+        for task in self._beside:
+            task.cancel()
+        await asyncio.gather(*self._beside, return_exceptions=True)
+        if self._probed:
+            await self._probed.stop(None)
         if self._admin:
             await asyncio.to_thread(self._admin.stop)
 
@@ -114,6 +152,16 @@ class Server:
     async def _report(self, status: int) -> None:
         for service in ("", *self._services):
             await self._health.set(service, status)
+
+
+def _bound(server: grpc.aio.Server, address: str, certificate: ServerCertificate | None = None) -> int:
+    """The port, with TLS where there is a certificate. Raises: OSError, port taken."""
+    try:
+        if certificate:
+            return int(server.add_secure_port(address, certificate.credentials))
+        return int(server.add_insecure_port(address))
+    except RuntimeError as error:
+        raise OSError(f"cannot listen on {address}: is the port taken?") from error
 
 
 class _Descriptors:

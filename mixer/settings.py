@@ -22,6 +22,7 @@ from pydantic import (
 
 from backends import BackendSettings
 from backends.stores import AnyStoreSettings
+from mixer.access_settings import AuthSettings, ServerTlsSettings, TenantName, TenantSettings
 from mixer.experiment_settings import ExperimentSettings, ShadowSettings
 from mixer.faults import Fault, dangling_references, describe, line_of, repeated_keys
 from mixer.frozen import Frozen, named_once
@@ -38,6 +39,10 @@ class ServerSettings(Frozen):
     listen: str = "0.0.0.0:50051"
     admin_listen: str = "0.0.0.0:9464"
     """HTTP: /metrics, /livez, /readyz."""
+    tls: ServerTlsSettings | None = None
+    """Of the gRPC port; None answers in the clear."""
+    health_listen: str = ""
+    """A gRPC port that speaks no TLS and answers health checks alone, for probes that cannot; empty for none."""
     default_mix: str = "default"
     default_deadline_s: PositiveFloat = 1.0
     """For callers that send no deadline."""
@@ -214,6 +219,10 @@ class Settings(Frozen):
     feedback: FeedbackSettings | None = None
     """None takes no feedback."""
     explain: ExplainSettings = ExplainSettings()
+    auth: AuthSettings | None = None
+    """None asks nobody for proof."""
+    tenants: dict[TenantName, TenantSettings] = Field(default_factory=dict)
+    """By their names; `default` is for all others."""
 
     def mix_called(self, name: str) -> str:
         """The name of a mix, the default one's for an empty one. Raises: ValueError where there is no such mix."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +22,7 @@ from mixer.line import Assignment
 from mixer.metrics import Merged, Metrics
 from mixer.ports import reserved
 from mixer.serving import State, stop_signal
-from mixer.settings import Secrets, Settings
+from mixer.settings import Secrets, ServerSettings, Settings
 from mixer.worker_process import Patience, WorkerProcess
 
 log = logging.getLogger(__name__)
@@ -157,13 +158,13 @@ async def serve(settings: Settings, patience: Patience | None = None) -> None:
     Raises: OSError where a port is taken or cannot be shared; WorkersFailed.
     """
     told, patience, server = stop_signal(), patience or Patience(), settings.server
-    with reserved(server.listen) as listen, TemporaryDirectory(prefix="mixer-", dir=_in_memory()) as folder:
+    with _listening(server) as shared, TemporaryDirectory(prefix="mixer-", dir=_in_memory()) as folder:
         metrics = Metrics()
         merged = Merged(metrics, Path(folder))
-        assignment = _assignment(settings, listen, Path(folder), patience).write()
+        assignment = _assignment(settings, shared, Path(folder), patience).write()
         environment = {**os.environ, **Secrets.from_environment().as_environment()}
         supervisor = Supervisor(settings, assignment, environment, metrics, merged, patience)
-        ports = {"port": int(listen.rpartition(":")[2]), "admin_port": 0}
+        ports = {"port": int(shared["listen"].rpartition(":")[2]), "admin_port": 0}
         if server.admin_listen:
             supervisor.admin = Admin(merged.registry)
             ports["admin_port"] = supervisor.admin.start(server.admin_listen)
@@ -198,8 +199,16 @@ async def _supervise(supervisor: Supervisor, told: asyncio.Event, ports: Mapping
         raise failed[0]
 
 
-def _assignment(settings: Settings, listen: str, folder: Path, patience: Patience) -> Assignment:
-    server = settings.server.model_copy(update={"listen": listen, "admin_listen": ""})
+@contextmanager
+def _listening(server: ServerSettings) -> Iterator[dict[str, str]]:
+    """The addresses that the workers share, by their settings' names, held with the ports that they have."""
+    with ExitStack() as held:
+        shared = {"listen": server.listen, "health_listen": server.health_listen}
+        yield {name: address and held.enter_context(reserved(address)) for name, address in shared.items()}
+
+
+def _assignment(settings: Settings, shared: dict[str, str], folder: Path, patience: Patience) -> Assignment:
+    server = settings.server.model_copy(update={**shared, "admin_listen": ""})
     own = settings.model_copy(update={"server": server})
     return Assignment(own, folder, patience.beat_s, patience.beat_s * patience.beats)
 

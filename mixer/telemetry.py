@@ -22,16 +22,19 @@ from typing import Any
 import numpy as np
 import structlog
 from opentelemetry import trace
-from opentelemetry.context import Context
+from opentelemetry.context import Context, get_value
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, Status, StatusCode
 
 from mixer import catalogue, otlp
+from mixer.interceptors import CALLS, FORCE_SAMPLE
+from mixer.mask import masked_values
 from mixer.metrics import Metrics
 from mixer.record import Record, Step, current
 from mixer.spans import CallTracer
@@ -106,6 +109,7 @@ class Provider(TracerProvider):
     def __init__(self, batches: CountedBatches, resource: Resource | None = None) -> None:
         """All spans go into these batches."""
         super().__init__(resource=resource, shutdown_on_exit=False)
+        self.sampler = Forced(self.sampler)
         self.add_span_processor(batches)
         self._calls = CallTracer(self, batches.on_end)
 
@@ -114,6 +118,27 @@ class Provider(TracerProvider):
         if instrumenting_module_name == "mixer":
             return self._calls
         return super().get_tracer(instrumenting_module_name, *rest, **named)
+
+
+class Forced(Sampler):
+    """Samples the calls whose callers may ask for that, and of the others those that another sampler would."""
+
+    def __init__(self, otherwise: Sampler) -> None:
+        """Takes the one that the environment asks for."""
+        self._otherwise = otherwise
+
+    def should_sample(
+        self, parent_context: Context | None, trace_id: int, name: str, *rest: Any, **named: Any
+    ) -> SamplingResult:
+        """See the SDK."""
+        chosen = self._otherwise.should_sample(parent_context, trace_id, name, *rest, **named)
+        if get_value(FORCE_SAMPLE, parent_context) and not chosen.decision.is_sampled():
+            return SamplingResult(Decision.RECORD_AND_SAMPLE, chosen.attributes, chosen.trace_state)
+        return chosen
+
+    def get_description(self) -> str:
+        """See the SDK."""
+        return f"Forced({self._otherwise.get_description()})"
 
 
 class CountedBatches(SpanProcessor):
@@ -316,6 +341,7 @@ def start_logging(level: str, raw_messages: bool = False) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.stdlib.ExtraAdder(),
         _with_traceback if raw_messages else _with_bare_traceback,
+        _without_secrets,
     ]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
@@ -327,6 +353,12 @@ def start_logging(level: str, raw_messages: bool = False) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(formatter)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def _without_secrets(_: object, __: str, line: dict[str, Any]) -> dict[str, Any]:
+    """The one line a call is spared: it holds what the catalogue names, and no text of a library."""
+    is_call = line.get("logger") == CALLS and line.get("event") == "call"
+    return line if is_call else masked_values(line)
 
 
 def _with_traceback(_: object, __: str, line: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from backends.base import Filter, FloatColumn, Hits, Index, Query
 
 IntColumn = NDArray[np.intp]
 TextColumn = NDArray[np.object_]
+TENANT = "tenant"
+"""The context key of the tenant that proved to be the caller; where proof is asked for, callers cannot set it."""
 
 
 class Outcome(StrEnum):

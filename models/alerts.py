@@ -359,6 +359,33 @@ WORKERS_RESTART = Alert(
     ("Standard error of the worker: one that hangs says where.", "Memory: the kernel may have killed it."),
     ("Raise the memory limit, or roll back what came last.",),
 )
+CERTIFICATE_ENDS = Alert(
+    "MixerCertificateEnds",
+    "warning",
+    "1h",
+    "A certificate of Mixer ends soon",
+    f"The certificate of the gRPC port ends in {_VALUE} days.",
+    "From its end on no caller can connect; connections that are open stay until they are turned over.",
+    (
+        "`mixer_tls_certificate_expires_timestamp_seconds` by instance: which one.",
+        "`mixer_tls_reloads_total`: `refused` is a pair that was wrong, the log event `files not reloaded` says why.",
+        "What issues the certificate: whether it renewed it, and whether the file that is mounted is the new one.",
+    ),
+    ("Renew it; Mixer takes the new files within seconds, without a restart.",),
+)
+FILES_NOT_RELOADED = Alert(
+    "MixerFilesNotReloaded",
+    "warning",
+    "0m",
+    "Mixer cannot take new certificates or keys",
+    'Files changed {{ printf "%.0f" $value }} times within 15 minutes to what cannot be used.',
+    "What was good before stands: a certificate that ends, a key that should be gone, a caller not known yet.",
+    (
+        "The log event `files not reloaded`: which files, and what is wrong with them.",
+        "`mixer_tls_reloads_total` and `mixer_auth_reloads_total` by `outcome`.",
+    ),
+    ("Mend the files; `mixer check-config` on the same settings says whether they are sound.",),
+)
 
 ALERTS = tuple(value for value in list(globals().values()) if isinstance(value, Alert))
 

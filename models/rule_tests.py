@@ -168,6 +168,9 @@ class _Maker:
             self.series(metrics.WORKER_RESTARTS, reason="exited"): changing(0.0),
             self.series(metrics.QUALITY): constant(1.0),
             self.series(metrics.BREAKER_STATE, backend="b", state="open"): constant(0.0),
+            self.series(metrics.TLS_EXPIRES): constant(0.0),
+            self.series(metrics.TLS_RELOADS, outcome="refused"): changing(0.0),
+            self.series(metrics.AUTH_RELOADS, outcome="refused"): changing(0.0),
             **self._shipped(1.0),
         }
 
@@ -285,6 +288,19 @@ class _Maker:
         waits = Expected(alerts.LOG_NOT_SHIPPED, {"log": "searches", "instance": "one"}, 3.0)
         yield Case(self._shipped(0.0), [waits])
         yield Case({restarts: changing(0.1)}, [Expected(alerts.WORKERS_RESTART, {"reason": "exited"}, 6.0)])
+
+        yield from self._of_files()
+
+    def _of_files(self) -> Iterator[Case]:
+        days = self._bounds.certificate_days
+        # Tests begin at the Unix epoch, 105 minutes before.
+        ends, left = self.series(metrics.TLS_EXPIRES), (days / 2 * 86_400 - 6300) / 86_400
+        yield Case({ends: constant(days / 2 * 86_400)}, [Expected(alerts.CERTIFICATE_ENDS, {}, left)])
+        yield Case({ends: constant(2 * days * 86_400)}, silent=[alerts.CERTIFICATE_ENDS])
+        for metric in (metrics.TLS_RELOADS, metrics.AUTH_RELOADS):
+            failed = self.series(metric, outcome="refused")
+            raised = [Expected(alerts.FILES_NOT_RELOADED, {}, 1.0)]
+            yield Case({failed: f"0x100 1x{_MINUTES - 101}"}, raised)
 
     def _of_service(self, mix: str) -> Iterator[Case]:
         labels, bound = {"mix": mix}, self._bounds.added_p99_s

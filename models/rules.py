@@ -43,6 +43,8 @@ class Bounds(BaseModel):
     backend_age_hours: PositiveFloat = 48.0
     model_age_days: PositiveFloat = 90.0
     slice_p99_s: PositiveFloat = 1.0
+    certificate_days: PositiveFloat = 14.0
+    """Left of the server's certificate."""
     answers: PositiveInt = 100
     """Within an hour, below which nothing is said of drift; more where the manifest asks for it."""
 
@@ -203,7 +205,19 @@ def _calls(mixes: Mixes, bounds: Bounds) -> Iterator[Recorded | Raised]:
     waiting = f"sum by (log, instance) ({mixes.of(metrics.SHIP_WAITING)})"
     arrived = _increase("log, instance", mixes.of(metrics.SHIP_FILES, 'outcome="shipped"'), "15m")
     yield Raised(alerts.LOG_NOT_SHIPPED, f"{waiting} > 0 unless {arrived} > 0")
+    yield from _files(mixes, bounds)
     yield Raised(alerts.WORKERS_RESTART, f"{_increase('reason', mixes.of(metrics.WORKER_RESTARTS))} > 2")
+
+
+def _files(mixes: Mixes, bounds: Bounds) -> Iterator[Raised]:
+    # A server without a certificate says 0.
+    ends = f"min({mixes.of(metrics.TLS_EXPIRES)} > 0)"
+    yield Raised(alerts.CERTIFICATE_ENDS, f"({ends} - time()) / {_DAY_S} < {bounds.certificate_days:g}")
+    failed = (
+        f"(sum(increase({mixes.of(metric, 'outcome!=' + chr(34) + 'swapped' + chr(34))}[15m])) or vector(0))"
+        for metric in (metrics.TLS_RELOADS, metrics.AUTH_RELOADS)
+    )
+    yield Raised(alerts.FILES_NOT_RELOADED, f"{' + '.join(failed)} > 0")
 
 
 def _models(mixes: Mixes, bounds: Bounds) -> Iterator[Recorded | Raised]:

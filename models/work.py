@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -44,6 +44,8 @@ class Job:
     pools: tuple[Pool, ...] = ("open",)
     target: str = ""
     """A running Mixer to ask; empty starts one for the job."""
+    reach: Mapping[str, Any] = field(default_factory=dict)
+    """What the client is given besides the target."""
 
     @property
     def rules(self) -> MixSettings:
@@ -202,7 +204,7 @@ async def listings(
     """The queries' listings in every pool of the job, with a progress bar."""
     whole = sum(backend.limit for backend in job.rules.backends.values())
     asking = Asking(job.mix, min(whole, job.settings.limits.page_size) if job.target else whole)
-    async with AsyncMixerClient(target, timeout_s=asking.timeout_s) as client:
+    async with AsyncMixerClient(target, timeout_s=asking.timeout_s, **job.reach) as client:
         with _progress(console) as progress:
             bar = progress.add_task(title, total=len(queries) * len(job.pools))
             step: Callable[[], None] = lambda: progress.advance(bar)  # noqa: E731
@@ -238,8 +240,17 @@ def for_work(settings: Settings, mix: str, with_model: bool) -> Settings:
     return settings.model_copy(
         update={
             "server": settings.server.model_copy(
-                update={"listen": "127.0.0.1:0", "admin_listen": "", "default_mix": mix, "drain_s": 1.0}
+                update={
+                    "listen": "127.0.0.1:0",
+                    "admin_listen": "",
+                    "health_listen": "",
+                    "tls": None,
+                    "default_mix": mix,
+                    "drain_s": 1.0,
+                }
             ),
+            "auth": None,
+            "tenants": {},
             "limits": settings.limits.model_copy(update={"page_size": asked}),
             "feature_log": None,
             "feedback": None,

@@ -1,12 +1,18 @@
-"""What all tests share: how hypothesis looks for counter-examples, trained models, and a log of what one ranked."""
+"""What all tests share: how hypothesis looks for counter-examples, trained models, the log, logged searches."""
 
 from __future__ import annotations
 
+import logging
+import sys
+from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from mixer import telemetry
 from mixer.model import LightGbmModel, load
 from tests import forest, served
 
@@ -50,3 +56,16 @@ def log(logged_model: LightGbmModel, tmp_path_factory: pytest.TempPathFactory) -
     folder = served.write(tmp_path_factory.mktemp("log"), [served.row(n, logged_model) for n in range(90)])
     (folder / "date=2024-05-01/hour=10/torn.parquet").write_bytes(b"PAR1 no more")
     return folder
+
+
+@pytest.fixture
+def logged() -> Iterator[StringIO]:
+    """What is logged, as the server sets logging up."""
+    root, out = logging.getLogger(), StringIO()
+    handlers, level = root.handlers[:], root.level
+    root.handlers[:] = []
+    with patch.object(sys, "stdout", out):
+        telemetry.start_logging("info")
+    yield out
+    root.handlers[:] = handlers
+    root.setLevel(level)

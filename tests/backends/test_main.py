@@ -21,9 +21,11 @@ from backends import __main__ as command
 from backends import service
 from mixer import telemetry
 from mixer.demo.collector import Collector
+from mixer.demo.processes import free_port
 from protos.backends.v1 import backend_pb2 as pb
 from protos.backends.v1 import backend_pb2_grpc as rpc
 from tests.doubles import engines
+from tests.doubles.certificates import Authority, Mount
 
 Indexing = Callable[..., Path]
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -200,3 +202,38 @@ class Untraced:
 
     def shutdown(self) -> None:
         """Nothing to end."""
+
+
+def test_served_over_tls(tmp_path: Path) -> None:
+    """With a certificate, for callers with one of theirs; health in the clear on a port of its own."""
+    authority, config = Authority(), tmp_path / "memory.yaml"
+    config.write_text(yaml.safe_dump(MEMORY))
+    files = Mount(tmp_path / "tls").pair(authority.issue(), ca=authority.pem)
+    named = (
+        "--tls-certificate",
+        files["certificate"],
+        "--tls-key",
+        files["key"],
+        "--tls-client-ca",
+        files["ca"],
+    )
+    probed = free_port()
+    health = ("--health-listen", f"127.0.0.1:{probed}")
+    with serving("--config", str(config), *map(str, named), *health) as made:
+        with pytest.raises(grpc.RpcError):
+            made.retrieve("csv")
+        ours = authority.issue("mixer")
+        shown = grpc.ssl_channel_credentials(authority.pem, ours.key, ours.certificate)
+        with grpc.secure_channel(f"127.0.0.1:{made.line['port']}", shown) as made.channel:
+            assert made.retrieve("csv").ids
+        with grpc.insecure_channel(f"127.0.0.1:{probed}") as made.channel:
+            assert made.health(service.SERVICE) == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_half_a_certificate(tmp_path: Path) -> None:
+    """Says what is lacking, before anything is opened."""
+    config = tmp_path / "memory.yaml"
+    config.write_text(yaml.safe_dump(MEMORY))
+    words = ["serve", "--config", str(config), "--tls-key", str(tmp_path / "key.pem")]
+    result = CliRunner().invoke(command.app, words)
+    assert (result.exit_code, result.output) == (1, "TLS needs both: --tls-certificate and --tls-key\n")

@@ -32,13 +32,16 @@ from backends.base import (
 )
 from backends.memory import Memory
 from backends.spans import db_span
-from mixer import catalogue, errors, model
+from mixer import catalogue, errors, keys, model
+from mixer.auth import REASONS
 from mixer.breaker import State
+from mixer.caller import Scope
 from mixer.catalogue import ATTRIBUTES, LABELS, METRICS, SPANS, Kind
-from mixer.client import Event, EventKind, MixerError
+from mixer.client import Event, EventKind, MixerError, search_request
 from mixer.events import EventOutcome
 from mixer.metrics import Metrics
 from mixer.rank import RankByFusion, ScoringFailed
+from mixer.tenants import OUTCOMES as TENANT_OUTCOMES
 from mixer.trees import Reason
 from mixer.values import Outcome
 from tests import forest
@@ -257,6 +260,22 @@ async def harm_stages(mixer: mixers.Mixer, monkeypatch: pytest.MonkeyPatch, name
             await mixer.search("csv file", mix=mix, context={"user": name})
 
 
+async def harm_doors(good: str, kept: Path, name: str) -> list[Sample]:
+    """Callers with a credential and without, over their limits, who ask to be traced; what a guarded Mixer counts."""
+    made, unnamed = keys.new("acme", [Scope.SEARCH]), keys.new(name, [Scope.SEARCH])
+    file = kept / "keys.yaml"
+    file.write_text(f"{made.line}\n{unnamed.line}\n")
+    tenants = {"default": {"per_second": 1}, "acme": {"per_day": 1}}
+    guarded = mixers.settings({"good": good}, auth={"keys": str(file)}, tenants=tenants)
+    request = search_request("csv file").SerializeToString()
+    async with mixers.running(guarded) as mixer, grpc.aio.insecure_channel(mixer.target) as channel:
+        for key in ("", name, made.key, made.key, unnamed.key, unnamed.key):
+            metadata = (("x-api-key", key), ("x-mixer-force-sample", name))
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await channel.unary_unary(f"/{ROOT}")(request, metadata=metadata)
+        return mixer.samples
+
+
 async def session(
     good: str, folder: Path, query: str, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[list[Sample], list[Sample]]:
@@ -272,7 +291,7 @@ async def session(
             await harm_stages(mixer, monkeypatch, name)
             await mixers.until(lambda: mixer.value("mixer_calls_in_flight") == 0)
             await mixers.until(lambda: mixer.value("mixer_shadow_overlap_ratio_count", **SHADOWED))
-            rounds.append(mixer.samples)
+            rounds.append([*mixer.samples, *await harm_doors(good, kept, name)])
     return rounds[0], rounds[1]
 
 
@@ -435,10 +454,12 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
             "failed",
             "shipped",
             "dropped",
+            *("forced", "refused", *TENANT_OUTCOMES),
         },
         "kind": {kind.value for kind in EventKind},
         "state": {state.value for state in State},
         "won": {"first", "second", "neither"},
+        "tenant": {"acme", "other"},
         "reason": {
             *reasons,
             *whys,
@@ -449,6 +470,7 @@ def test_labels_are_bounded(said: Said, model_folder: Path) -> None:
             "not_shipped",
             *BOUNDS,
             "load",
+            *REASONS,
         },
         "check": checks,
         "feature": {"ctr", *(feature["name"] for feature in FEATURES)},

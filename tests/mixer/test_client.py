@@ -24,7 +24,7 @@ from mixer.client import (
     StoreReport,
     search_request,
 )
-from mixer.errors import InvalidRequest, RequestError, Violation
+from mixer.errors import InvalidRequest, Reason, RequestError, TenantLimited, Unauthenticated, Violation
 from mixer.interceptors import AnswerErrors, Layers
 from mixer.metrics import Metrics
 from mixer.server import SERVICE
@@ -228,6 +228,14 @@ async def test_an_error_says_whether_to_try_again(code: grpc.StatusCode, again: 
     assert failed.value.violations == ()
 
 
+_OWN: dict[type[RequestError], tuple[Any, ...]] = {
+    InvalidRequest: ([Violation("f", "d")],),
+    Unauthenticated: ("bad_token", "words"),
+    TenantLimited: ("words", Reason("rate_limited"), 1.5),
+}
+"""What errors are made of that take more than words."""
+
+
 async def test_every_request_error_has_its_status() -> None:
     """Each class of request error reaches the caller as its own status."""
 
@@ -236,7 +244,7 @@ async def test_every_request_error_has_its_status() -> None:
         return below or [kind]
 
     for kind in leaves(RequestError):
-        error = kind([Violation("f", "d")]) if kind is InvalidRequest else kind("words")
+        error = kind(*_OWN.get(kind, ("words",)))
         with pytest.raises(MixerError) as failed:
             await ask(Canned(error))
         assert failed.value.code is kind.status

@@ -13,18 +13,23 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import grpc
 import grpc.aio
 import psutil
 import pytest
 import yaml
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from mixer.client import MixerClient, search_request
+from mixer.client import MixerClient, Tls, search_request
+from mixer.demo.processes import free_port
 from mixer.metrics import Merged, Metrics
+from mixer.server import SERVICE
 from mixer.serving import State
 from mixer.supervise import REASONS, End, Record, Supervisor, WorkersFailed
 from mixer.worker_process import Patience
 from protos.mixer.v1 import mixer_pb2_grpc as rpc
 from tests.doubles import engines, mixers
+from tests.doubles.certificates import Authority, Mount
 from tests.doubles.engines import columns
 from tests.doubles.supervised import Supervised, supervised, until
 
@@ -227,3 +232,26 @@ def test_failures_in_a_row() -> None:
         record.add(end, patience)
         seen.append((record.failures, record.failed_starts))
     assert seen == [(1, 1), (2, 2), (3, 0), (4, 0), (0, 0), (1, 0)]
+
+
+def test_workers_over_tls(tmp_path: Path) -> None:
+    """They share the port, the certificate and the port for probes; each takes new files, one expiry is told of all."""
+    authority, mount = Authority(), Mount(tmp_path / "tls")
+    files, probed = mount.pair(authority.issue()), free_port()
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(authority.pem)
+    tls = {name: str(path) for name, path in files.items()}
+    listening = {"tls": tls, "health_listen": f"127.0.0.1:{probed}"}
+    with supervised(config(tmp_path, {"a": MEMORY}, **listening)) as running:
+        with MixerClient(running.target, tls=Tls(ca=ca), timeout_s=20.0) as client:
+            assert client.search("csv file").hits
+        with grpc.insecure_channel(f"127.0.0.1:{probed}") as channel:
+            asked = health_pb2.HealthCheckRequest(service=SERVICE)
+            told = health_pb2_grpc.HealthStub(channel).Check(asked, timeout=20)
+            assert told.status == health_pb2.HealthCheckResponse.SERVING
+        mount.pair(issued := authority.issue())
+        until(lambda: running.value("mixer_tls_reloads_total", outcome="swapped") == 2)
+        expires = running.value("mixer_tls_certificate_expires_timestamp_seconds")
+        assert expires == issued.ends.timestamp()
+        with MixerClient(running.target, tls=Tls(ca=ca), timeout_s=20.0) as client:
+            assert client.search("csv file").hits

@@ -16,6 +16,7 @@ from unittest.mock import patch
 
 import grpc
 import grpc.aio
+import jwt
 import numpy as np
 import pytest
 from opentelemetry import trace
@@ -27,10 +28,12 @@ from opentelemetry.trace import SpanKind
 from prometheus_client import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
+from backends import reloading
 from backends.base import BackendError, Equals, Filter, Hits, Query
 from backends.memory import Memory
-from mixer import model, telemetry
-from mixer.client import MixerError
+from mixer import keys, model, telemetry
+from mixer.caller import Scope
+from mixer.client import AsyncMixerClient, MixerError, search_request
 from mixer.metrics import Metrics
 from mixer.rank import RankByFusion
 from tests import forest
@@ -61,19 +64,6 @@ def traced() -> Iterator[Tracing]:
 def quick_load(monkeypatch: pytest.MonkeyPatch) -> None:
     """The model is sound: spare the process that would find out."""
     monkeypatch.setattr(model, "_test_load", lambda folder, manifest: None)
-
-
-@pytest.fixture
-def logged() -> Iterator[StringIO]:
-    """What is logged, as the server sets logging up."""
-    root, out = logging.getLogger(), StringIO()
-    handlers, level = root.handlers[:], root.level
-    root.handlers[:] = []
-    with patch.object(sys, "stdout", out):
-        telemetry.start_logging("info")
-    yield out
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 def tree(span: ReadableSpan, spans: Any) -> tuple[str, list[Any]]:
@@ -381,6 +371,96 @@ async def test_secrets_stay(monkeypatch: pytest.MonkeyPatch, logged: StringIO) -
             assert secret.encode() not in sent, name
         assert secret not in metrics, name
         assert secret not in log, name
+
+
+async def test_a_forced_trace_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the environment's sampler says: the call's spans reach the collector, and backends are told to trace."""
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off")
+    metrics = Metrics()
+    async with AsyncExitStack() as stack:
+        collector = await stack.enter_async_context(collectors.over_grpc())
+        export_to(collector, monkeypatch)
+        raw = await stack.enter_async_context(engines.engine(answering(columns(["1"]))))
+        with mixers.exporting(metrics) as exporter:
+            async with mixers.running(mixers.settings({"raw": raw.target}), None, metrics) as mixer:
+                request = search_request("csv file").SerializeToString()
+                async with grpc.aio.insecure_channel(mixer.target) as channel:
+                    for metadata in ((), (("x-mixer-force-sample", "1"),)):
+                        await channel.unary_unary(f"/{ROOT}")(request, metadata=metadata)
+            await asyncio.to_thread(exporter.shutdown)
+    names = [span.name for span in collector.spans]
+    assert sorted(names) == sorted({ROOT, "retrieve raw", *_STAGES})
+    flags = [str(sent["traceparent"])[-2:] for sent in raw.metadata]
+    assert flags == ["00", "01"]
+
+
+_STAGES = ("plan", "fan_out", "merge", "make_features", "rank", "arrange")
+
+
+CREDENTIALS = {
+    "wrong_key": "zqwrongkey7secret",
+    "word": "zqword7secret",
+    "password": "zqpassword7secret",
+    "token": jwt.encode({"sub": "zqsub7secret"}, "zqsigned7secret" * 4, "HS256"),
+}
+
+
+class Unreachable(Memory):
+    async def retrieve(self, query: Query, timeout_s: float) -> Hits:
+        raise ConnectionError(f"postgresql://mixer:{CREDENTIALS['password']}@db refused: {query}")
+
+
+async def asked(mixer: mixers.Mixer, api_key: str, token: str) -> str:
+    """What a caller with this proof is answered."""
+    async with AsyncMixerClient(mixer.target, api_key=api_key, token=token, timeout_s=20.0) as client:
+        try:
+            return repr(await client.search("csv file"))
+        except MixerError as error:
+            return f"{error!r} {error} {error.violations}"
+
+
+@pytest.mark.parametrize("query", ["hash", "raw"])
+async def test_credentials_stay(
+    query: str, monkeypatch: pytest.MonkeyPatch, logged: StringIO, tmp_path: Path
+) -> None:
+    """Keys, tokens, headers and passwords, good ones and wrong ones, leave by no span, metric, log line or answer."""
+    monkeypatch.setattr(reloading, "POLL_S", 0.02)
+    good, metrics = keys.new("acme", [Scope.SEARCH]), Metrics()
+    (tmp_path / "keys.yaml").write_text(good.line)
+    sent = {**CREDENTIALS, "good": good.key, "hash": keys.hash_of(good.key)}
+    answers = []
+    async with AsyncExitStack() as stack:
+        collector = await stack.enter_async_context(collectors.over_grpc())
+        export_to(collector, monkeypatch)
+        if query == "raw":
+            logging.getLogger().handlers.clear()
+            with patch.object(sys, "stdout", logged):
+                telemetry.start_logging("info", raw_messages=True)
+        settings = mixers.settings(
+            {"a": MEMORY, "odd": MEMORY},
+            auth={"keys": str(tmp_path / "keys.yaml")},
+            telemetry={"query": query},
+        )
+        odd = {"odd": engines.memory(kind=Unreachable)}
+        with mixers.exporting(metrics) as exporter:
+            async with mixers.running(settings, odd, metrics) as mixer:
+                for key, token in (
+                    (good.key, ""),
+                    (sent["wrong_key"], ""),
+                    ("", sent["token"]),
+                    ("", sent["word"]),
+                ):
+                    answers.append(await asked(mixer, key, token))
+                (tmp_path / "keys.yaml").write_text(f"{good.key}: {{tenant: '{sent['word']} '}}")
+                await mixers.until(lambda: mixer.value("mixer_auth_reloads_total", outcome="refused"))
+            await asyncio.to_thread(exporter.shutdown)
+    texts = [generate_latest(metrics.registry).decode(), logged.getvalue(), *answers]
+    texts.append(b"".join(collector.messages).decode("latin-1"))
+    assert "a csv file" in answers[0]
+    assert ("backend crashed" in texts[1]) is ("files not reloaded" in texts[1]) is True
+    assert ("postgresql://***@db" in texts[1]) is (query == "raw")
+    for name, secret in sent.items():
+        assert not [text for text in texts if secret in text], name
 
 
 @pytest.mark.parametrize("setting", ["raw", "drop"])

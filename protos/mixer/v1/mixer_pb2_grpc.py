@@ -61,6 +61,9 @@ class MixerServiceServicer:
         NOT_FOUND: no such mix. RESOURCE_EXHAUSTED: too many calls at once; try again later.
         FAILED_PRECONDITION: the cursor's ranked list no longer exists (an index or the model changed); start again.
         DEADLINE_EXCEEDED: the deadline leaves no time to ask a backend. UNAVAILABLE: every backend failed.
+        Of every method, where the server asks for it: UNAUTHENTICATED: no API key (metadata x-api-key, or authorization:
+        Bearer) or token that it takes (google.rpc.ErrorInfo says why in a word). PERMISSION_DENIED: it lacks a scope.
+        RESOURCE_EXHAUSTED with google.rpc.RetryInfo: the tenant's rate or daily quota is used up until then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
