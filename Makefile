@@ -52,6 +52,7 @@ check: $(READY) ## Lint, types, generated code fresh
 	$(BIN)/python -m tests.check.readme
 	$(BIN)/python -m tests.check.runbooks
 	$(BIN)/python -m tests.check.dashboards
+	$(BIN)/python -m tests.check.chart_rules
 	$(BIN)/python -m tests.check.ml_test_score
 	$(BIN)/python -m tests.check.capacity
 	$(BIN)/python -m tests.check.golden_vectors
@@ -97,10 +98,11 @@ format: $(READY) ## Format and fix what can be fixed
 protos: $(READY) ## Generate Python from the .proto files
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
 
-docs: $(READY) ## Write the catalogue's tables into README.md, the dashboards, the runbooks, and the ML test score
+docs: $(READY) ## Write what is generated: README's tables, the dashboards, the runbooks, the chart's rules, the ML test score
 	$(BIN)/python -m tests.check.readme --write
 	$(BIN)/python -m tests.check.runbooks --write
 	$(BIN)/python -m tests.check.dashboards --write
+	$(BIN)/python -m tests.check.chart_rules --write
 	$(BIN)/python -m tests.check.ml_test_score --write
 	$(BIN)/python -m tests.check.capacity --write
 

@@ -23,12 +23,17 @@ class FolderModelSettings(Frozen):
     path: Annotated[Path, AfterValidator(beside_the_file)]
 
 
+_RegistryName = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$")]
+
+
 class RegistryModelSettings(Frozen):
-    """What a registry says is current of a model; see `mixer models`."""
+    """What a registry says is current of a model, or one version of it; see `mixer models`."""
 
     registry: Annotated[str, Field(min_length=1), AfterValidator(url_beside_the_file)]
     """A folder, or any URL that fsspec can open: s3://…, gs://…"""
-    name: Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$")]
+    name: _RegistryName
+    version: _RegistryName | None = None
+    """This one, whatever is current: who changes it changes the settings. None follows what is current."""
     poll_s: PositiveFloat = 2.0
     """How often to look for a change."""
     cache: Annotated[Path | None, AfterValidator(beside_the_file_if_any)] = None

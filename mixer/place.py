@@ -8,7 +8,7 @@ from pathlib import Path
 from mixer import pull, settings
 from mixer.model_settings import RegistryModelSettings
 from mixer.proof import RegistryError
-from mixer.registry import Pointer, Registry, now
+from mixer.registry import Pointer, Registry
 from mixer.schema import Feature
 from mixer.settings import Settings
 from mixer.slices import Slices
@@ -77,8 +77,7 @@ def folder_of(text: str, registry: str, name: str) -> Path:
 
 def _pointer(place: Place, text: str) -> Pointer:
     if text != "current":
-        held = place.registry.manifest(place.name, place.version(text))
-        return Pointer(version=held.version, sha256=held.model_sha256, changed_at=now())
+        return place.registry.pointer_to(place.name, place.version(text))
     if current := place.registry.current(place.name):
         return current
     raise RegistryError(f"{place.name} has no current version in {place.registry.url}: name one")

@@ -94,6 +94,11 @@ class Registry:
         except ValidationError as error:
             raise RegistryError(f"{self.url}/{name}/{CURRENT} is no pointer: {first_fault(error)}") from error
 
+    def pointer_to(self, name: str, version: str) -> Pointer:
+        """A pointer to a version, current or not. Raises: RegistryError where there is no such whole version."""
+        held = self.manifest(name, version)
+        return Pointer(version=held.version, sha256=held.model_sha256, changed_at=now())
+
     def history(self, name: str) -> list[Event]:
         """All that happened to a model, in order; a torn line is passed over."""
         try:

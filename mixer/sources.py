@@ -1,4 +1,4 @@
-"""Where a mix's model comes from: its own folder, or what a registry says is current."""
+"""Where a mix's model comes from: its own folder, or a registry: what is current there, or one version."""
 
 from __future__ import annotations
 
@@ -35,13 +35,18 @@ class Registered:
     def __init__(self, declared: RegistryModelSettings) -> None:
         """Opens nothing yet."""
         self._declared = declared
+        self._pinned: Pointer | None = None
 
     def current(self) -> Pointer:
-        """What is to serve now."""
+        """What is to serve now: the version of the settings, else what is current."""
         name = self._declared.name
+        if self._pinned:
+            return self._pinned
         try:
             registry = Registry(self._declared.registry)
-            pointer = registry.current(name)
+            if version := self._declared.version:
+                self._pinned = registry.pointer_to(name, version)
+            pointer = self._pinned or registry.current(name)
         except (RegistryError, OSError) as error:
             raise ModelRefused("registry", str(error)) from error
         if pointer is None:

@@ -23,22 +23,24 @@ def write(
     labels: Mapping[str, str] | None = None,
     runbooks: str = alerts.RUNBOOKS,
     sliced: bool = False,
+    named: bool = True,
 ) -> tuple[str, ...]:
     """Write both files for mixes by name, None where one has no model; returns why figures may mislead.
 
-    `labels` choose among several deployments that one Prometheus scrapes; `sliced` adds rules by slice.
+    `labels` choose among several deployments that one Prometheus scrapes; `sliced` adds rules by slice. Without
+    `named` the rules are for any mix, and these serve their tests as examples.
     """
-    bounds, chosen = bounds or Bounds(), dict(labels or {})
-    mixes = Mixes(manifests, ",".join(f'{name}="{value}"' for name, value in chosen.items()), sliced)
-    doubted = tuple(doubts(mixes, bounds))
+    bounds = bounds or Bounds()
+    mixes = Mixes(manifests, labels or {}, sliced, named)
+    doubted = tuple(doubts(mixes, bounds)) if named else ()
     folder.mkdir(parents=True, exist_ok=True)
     head = [
         f"Written by `mixer rules`. Test it with `promtool test rules {TESTS}`.",
-        *_made_for(mixes),
+        *(_made_for(mixes) if named else ["For any mix and model."]),
         *doubted,
     ]
     _write(folder / RULES, groups(mixes, bounds, runbooks), head)
-    _write(folder / TESTS, unit_tests(mixes, bounds, RULES, runbooks, chosen), head[:1])
+    _write(folder / TESTS, unit_tests(mixes, bounds, RULES, runbooks), head[:1])
     return doubted
 
 

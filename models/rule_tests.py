@@ -37,11 +37,11 @@ class Expected:
     value: float
     severity: str = ""
 
-    def written(self, runbooks: str) -> dict[str, Any]:
-        """As the test file has it."""
+    def written(self, runbooks: str, of: Series) -> dict[str, Any]:
+        """As the test file has it, of the deployment with these labels."""
         alert = self.alert
         return {
-            "exp_labels": {**self.labels, "severity": self.severity or alert.severity},
+            "exp_labels": {**self.labels, "severity": self.severity or alert.severity, **of},
             "exp_annotations": {
                 "summary": self._told(alert.summary),
                 "description": self._told(alert.description),
@@ -71,13 +71,9 @@ def unit_tests(
     bounds: Bounds,
     rules_file: str,
     runbooks: str = alerts.RUNBOOKS,
-    matchers: Series | None = None,
 ) -> dict[str, Any]:
-    """The test file, to be written as YAML beside the rules file.
-
-    `matchers` are labels that all series carry, where the rules ask for some.
-    """
-    made = _Maker(mixes, bounds, matchers or {})
+    """The test file, to be written as YAML beside the rules file."""
+    made = _Maker(mixes, bounds)
     used = {
         rule["alert"]
         for group in groups(mixes, bounds)["groups"]
@@ -103,8 +99,8 @@ def constant(value: float) -> str:
 
 
 class _Maker:
-    def __init__(self, mixes: Mixes, bounds: Bounds, extra: Series) -> None:
-        self._mixes, self._bounds, self._extra = mixes, bounds, extra
+    def __init__(self, mixes: Mixes, bounds: Bounds) -> None:
+        self._mixes, self._bounds, self._extra = mixes, bounds, dict(mixes.match)
 
     def written(self, case: Case, runbooks: str) -> dict[str, Any]:
         """One test; of a healthy server with all features, of a faulty one with those that its cases are about."""
@@ -114,7 +110,9 @@ class _Maker:
             {
                 "eval_time": case.at,
                 "alertname": name,
-                "exp_alerts": [e.written(runbooks) for e in case.expected if e.alert.name == name],
+                "exp_alerts": [
+                    e.written(runbooks, self._extra) for e in case.expected if e.alert.name == name
+                ],
             }
             for name in named
         ]
@@ -123,7 +121,9 @@ class _Maker:
             {
                 "expr": f"round({name}, {_TO!r})",
                 "eval_time": _AT,
-                "exp_samples": [{"labels": _selector("", labels), "value": _rounded(value)}],
+                "exp_samples": [
+                    {"labels": _selector("", {**labels, **self._extra}), "value": _rounded(value)}
+                ],
             }
             for name, (labels, value) in case.samples.items()
         ]
@@ -381,7 +381,8 @@ class _Maker:
 
     def _of_features(self, mix: str, manifest: Manifest) -> Iterator[Case]:
         known, heavy, *light = _chosen(manifest)
-        for feature, severity in ((heavy, "warning"), *((name, "info") for name in light)):
+        lesser = "info" if self._mixes.named else "warning"
+        for feature, severity in ((heavy, "warning"), *((name, lesser) for name in light)):
             yield self._of_feature(mix, manifest, feature, severity)
         labels = {"mix": mix, "version": manifest.version}
         gone = [*[0.0] * len(manifest.profiles[known].shares), 1.0]

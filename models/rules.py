@@ -7,8 +7,8 @@ manifests. The trained shares themselves are metrics of the server, so that a mo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
@@ -56,9 +56,10 @@ class Recorded:
     name: str
     expr: str
 
-    def written(self) -> dict[str, Any]:
+    def written(self, mixes: Mixes) -> dict[str, Any]:
         """As the rules file has it."""
-        return {"record": self.name, "expr": self.expr}
+        labels = {"labels": dict(mixes.match)} if mixes.match else {}
+        return {"record": self.name, "expr": self.expr, **labels}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +69,14 @@ class Raised:
     alert: Alert
     expr: str
 
-    def written(self, runbooks: str) -> dict[str, Any]:
+    def written(self, mixes: Mixes, runbooks: str) -> dict[str, Any]:
         """As the rules file has it."""
         alert = self.alert
         return {
             "alert": alert.name,
             "expr": self.expr,
             "for": alert.after,
-            "labels": {"severity": alert.severity},
+            "labels": {"severity": alert.severity, **mixes.match},
             "annotations": {
                 "summary": alert.summary,
                 "description": alert.description,
@@ -86,21 +87,26 @@ class Raised:
 
 @dataclass(frozen=True, slots=True)
 class Mixes:
-    """What rules are made for: mixes by name with their models' manifests, None without a model.
-
-    `matchers`, such as `job="mixer"`, choose among several deployments.
-    """
+    """What rules are made for: mixes by name with their models' manifests, None without a model."""
 
     manifests: Mapping[str, Manifest | None]
-    matchers: str = ""
+    match: Mapping[str, str] = field(default_factory=dict)
+    """Labels, such as `job: mixer`, that choose among several deployments."""
     sliced: bool = False
     """Whether some mix declares slices."""
+    named: bool = True
+    """Whether the rules are for these mixes alone; else for all that there are, of which these are examples."""
+
+    @property
+    def matchers(self) -> tuple[str, ...]:
+        """What chooses the deployment, as selectors have it."""
+        return tuple(f'{name}="{value}"' for name, value in self.match.items())
 
     def of(self, metric: Metric, *more: str, suffix: str = "") -> str:
         """The metric's series of these mixes."""
-        own = [f"mix=~{any_of(self.manifests)}"] if "mix" in metric.labels else []
-        found = ",".join([*own, *more, *filter(None, [self.matchers])])
-        return f"{metric.name}{suffix}{{{found}}}"
+        own = [f"mix=~{any_of(self.manifests)}"] if self.named and "mix" in metric.labels else []
+        found = ",".join([*own, *more, *self.matchers])
+        return f"{metric.name}{suffix}{{{found}}}" if found else f"{metric.name}{suffix}"
 
     @property
     def modelled(self) -> dict[str, Manifest]:
@@ -123,16 +129,30 @@ def groups(mixes: Mixes, bounds: Bounds, runbooks: str = alerts.RUNBOOKS) -> dic
         sliced.extend(_slice_drift(modelled, bounds))
     service = [*_service(mixes, bounds), *_models(mixes, bounds)]
     made = {"mixer-service": service, "mixer-drift": drifting, "mixer-slices": sliced}
+    recorded = [rule.name for rules in made.values() for rule in rules if isinstance(rule, Recorded)]
     return {
         "groups": [
             {
                 "name": name,
-                "rules": [r.written(runbooks) if isinstance(r, Raised) else r.written() for r in rules],
+                "rules": [
+                    r.written(mixes, runbooks) if isinstance(r, Raised) else r.written(mixes)
+                    for r in of_this_deployment(rules, recorded, mixes)
+                ],
             }
             for name, rules in made.items()
             if rules
         ]
     }
+
+
+def of_this_deployment(
+    rules: Iterable[Recorded | Raised], recorded: Iterable[str], mixes: Mixes
+) -> Iterator[Recorded | Raised]:
+    """Rules that read what this deployment recorded, as they read its metrics already, and no other's."""
+    own, names = ",".join(mixes.matchers), re.compile(rf"(?<![\w:])({'|'.join(recorded)})(?![\w:])(\{{?)")
+    for rule in rules:
+        expr = names.sub(lambda f: f"{f[1]}{{{own}{',' if f[2] else '}'}", rule.expr) if own else rule.expr
+        yield replace(rule, expr=expr)
 
 
 def _rate(by: str, series: str, window: str = "5m") -> str:
@@ -257,11 +277,13 @@ def _drift(mixes: Mixes, bounds: Bounds) -> Iterator[Recorded | Raised]:
 
 def _enough(mixes: Mixes, bounds: Bounds) -> str:
     """The mixes with as many answers as it takes to tell drift from chance."""
+    counted = "mix:mixer_answers:increase1h"
+    if not mixes.named:
+        return f"{counted} >= {bounds.answers}"
     needed = {
         name: max(bounds.answers, drift.answers_needed(manifest, bounds.psi) or bounds.answers)
         for name, manifest in mixes.modelled.items()
     }
-    counted = "mix:mixer_answers:increase1h"
     return " or ".join(f"{counted}{{mix=~{any_of((name,))}}} >= {count}" for name, count in needed.items())
 
 
@@ -288,8 +310,11 @@ def _psi(by: str, counted: str, reference: str, what: str) -> Iterator[Recorded]
 
 
 def _feature_drift(mixes: Mixes, bounds: Bounds, enough: str) -> Iterator[Raised]:
-    """A warning where a weighty feature drifts, information where another does."""
+    """A warning where a weighty feature drifts, information where another does; of mixes unknown, a warning."""
     psi = "mix_version_feature:mixer_feature:psi1h"
+    if not mixes.named:
+        yield Raised(alerts.FEATURE_DRIFT, f"({psi} > {bounds.psi:g}) and on (mix) ({enough})")
+        return
     light = replace(alerts.FEATURE_DRIFT, severity="info")
     for name, manifest in mixes.modelled.items():
         mix, held = f"mix=~{any_of((name,))}", any_of(drift.weighty(manifest))

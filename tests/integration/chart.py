@@ -11,9 +11,13 @@ from typing import Any
 import pytest
 import yaml
 
+from protos.mixer.v1 import mixer_pb2
+
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "mixer"
 TOOLS = Path(os.environ.get("MIXER_TOOLS", ROOT / ".tools"))
+UPDATE = os.environ.get("MIXER_UPDATE_GOLDEN") == "1"
+SERVICE = mixer_pb2.DESCRIPTOR.services_by_name["MixerService"].full_name
 SETS = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml"))
 
 Manifest = dict[str, Any]
@@ -44,6 +48,16 @@ def template(*args: str, kubernetes: str = "1.34") -> str:
     )
 
 
+def reviewed(rendered: str) -> str:
+    """What a person reviews: all but what is made of files that are generated, and checked where they are made."""
+    apart = ("prometheusrule", "dashboards")
+    return "".join(
+        f"---\n{part}"
+        for part in rendered.split("---\n")[1:]
+        if not part.startswith(tuple(f"# Source: mixer/templates/{name}.yaml" for name in apart))
+    )
+
+
 def manifests(*args: str, kubernetes: str = "1.34") -> list[Manifest]:
     return [found for found in yaml.safe_load_all(template(*args, kubernetes=kubernetes)) if found]
 
@@ -68,6 +82,17 @@ def containers(spec: Manifest) -> list[Manifest]:
 
 def selects(selector: dict[str, str], labels: dict[str, str]) -> bool:
     return selector.items() <= labels.items()
+
+
+def port_of(listen: str) -> int:
+    return int(listen.rpartition(":")[2])
+
+
+def refusal(*args: str) -> str:
+    """Why helm refuses to render. Raises: AssertionError where it does not."""
+    with pytest.raises(AssertionError, match="Error") as refused:
+        template(*args)
+    return str(refused.value).split("Error", 1)[1]
 
 
 def settings_file(found: list[Manifest], name: str) -> str:

@@ -77,23 +77,44 @@ def test_a_generated_key_is_kept_on_upgrade() -> None:
     assert given["MIXER_CURSOR_KEY"] == "mine"
 
 
-def served(found: list[Manifest], **model: object) -> settings.Settings:
-    """The settings of the rendered chart on free ports; `model` is put into the mix."""
+def served(found: list[Manifest], mix: dict[str, object]) -> settings.Settings:
+    """The settings of the rendered chart on free ports, the mix as it is told to be."""
     raw = yaml.safe_load(settings_file(found, "mixer"))
     raw["server"] |= {"listen": "127.0.0.1:0", "admin_listen": "127.0.0.1:0"}
     raw |= {"models": {"gone": {"path": "/nowhere"}}}
-    raw["mixes"]["default"] |= model
+    raw["backends"] |= {"away": {"kind": "remote", "target": "127.0.0.1:1"}}
+    raw["mixes"]["default"] |= mix
     return settings.parse(yaml.safe_dump(raw))
 
 
-@pytest.mark.parametrize(("model", "status", "code"), [("", "SERVING", 0), ("gone", "NOT_SERVING", 1)])
-async def test_helm_test_passes_only_a_ready_mixer(model: str, status: str, code: int) -> None:
-    """The program of the `helm test` pod passes what the bare chart serves, not a Mixer without its model."""
-    found = manifests()
-    script, _, service, _ = of_kind(found, "Pod")["mixer-test"]["spec"]["containers"][0]["args"]
-    async with running(served(found, model=model)) as (server, _app):
-        where = (f"127.0.0.1:{server.port}", service, f"http://127.0.0.1:{server.admin_port}/readyz")
-        program = await create_subprocess_exec(sys.executable, "-c", script, *where, stdout=PIPE, stderr=PIPE)
-        said, complained = await program.communicate()
-    assert program.returncode == code, complained.decode()
-    assert f"{service} {status}" in said.decode()
+LACKING: dict[str, object] = {"backends": {"words": {"limit": 10}, "away": {}}}
+
+
+@pytest.mark.parametrize(
+    ("mix", "args", "code", "said"),
+    [
+        ({}, (), 0, "'bread': 2 hits, model none"),
+        ({}, ("--set=tests.minHits=3",), 1, "'bread': 2 hits"),
+        ({}, ("--set=tests.query=cake",), 0, "'cake': 0 hits"),
+        ({}, ("--set=tests.mix=movies",), 1, "NOT_FOUND: mix: no mix has that name"),
+        ({"model": "gone"}, (), 1, "health of mixer.v1.MixerService NOT_SERVING"),
+        (LACKING, (), 1, "made without: "),
+        (LACKING, ("--set=tests.allowDegraded=true",), 0, "away: ERROR 0 hits"),
+    ],
+)
+async def test_helm_test_passes_only_a_mixer_that_answers(
+    mix: dict[str, object], args: tuple[str, ...], code: int, said: str
+) -> None:
+    """The program of the `helm test` pod really searches, and passes what serves, finds enough and leaves none out."""
+    found = manifests(*args)
+    arguments = of_kind(found, "Pod")["mixer-test"]["spec"]["containers"][0]["args"]
+    async with running(served(found, mix)) as (server, _app):
+        ports = {"mixer": (50051, server.port), "mixer-admin": (9464, server.admin_port)}
+        for host, (told, port) in ports.items():
+            where = f"{host}.search.svc:{told}"
+            assert any(where in each for each in arguments)
+            arguments = [each.replace(where, f"127.0.0.1:{port}") for each in arguments]
+        program = await create_subprocess_exec(sys.executable, "-c", *arguments, stdout=PIPE, stderr=PIPE)
+        printed, complained = await program.communicate()
+    assert said in printed.decode(), complained.decode()
+    assert program.returncode == code, printed.decode()

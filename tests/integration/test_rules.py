@@ -45,6 +45,14 @@ def test_rules_hold_for_names_of_every_kind(tmp_path: Path, model_folder: Path) 
     check(tmp_path)
 
 
+@pytest.mark.parametrize("labels", [{}, {"namespace": "search", "job": "mixer-admin"}])
+def test_rules_for_any_mix_hold(tmp_path: Path, labels: dict[str, str]) -> None:
+    """Rules that name no mix raise for each mix what those that name it do."""
+    mixes = {"plain": None, "demo": read(DEMO)}
+    rule_files.write(mixes, tmp_path, labels=labels, sliced=True, named=False)
+    check(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("sound", "spoiled"),
     [

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds the Go programs that the integration tests run, where they are missing or of another version.
-# Usage: tests/integration/tools.sh [FOLDER [PROGRAM...]]     default: .tools at the repository's root, all programs
+# Builds the Go programs that the integration tests run, and fetches what else they read, where it is missing or of
+# another version.
+# Usage: tests/integration/tools.sh [FOLDER [PROGRAM...]]     default: .tools at the repository's root, all of it
 # Needs Go 1.26 or newer and the Go module proxy; whatever cannot be built is an error, never skipped.
 set -euo pipefail
 
@@ -40,6 +41,25 @@ build github.com/fullstorydev/grpcurl v1.9.3 github.com/fullstorydev/grpcurl/cmd
 build github.com/bojand/ghz v0.93.0 github.com/bojand/ghz/cmd/ghz
 # What Docker Compose itself reads its files by; it needs no Docker.
 build github.com/compose-spec/compose-go/v2 v2.16.2 github.com/compose-spec/compose-go/v2/cmd "" compose
+
+# Schemas of the custom resources that the chart makes, out of their own projects' modules: crds MODULE VERSION FILE...
+crds() {
+  wanted crds || return 0
+  local module=$1@$2 from file
+  shift 2
+  mkdir -p "$folder/crds"
+  [[ $(cat "$folder/crds/${1##*/}.from" 2>/dev/null) != "$module" ]] || return 0
+  echo "fetching schemas of $module"
+  from=$(go mod download -json "$module" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+  for file in "$@"; do
+    install -m 644 "$from/$file" "$folder/crds/"
+  done
+  echo "$module" >"$folder/crds/${1##*/}.from"
+}
+operator=example/prometheus-operator-crd/monitoring.coreos.com
+crds github.com/prometheus-operator/prometheus-operator v0.85.0 ${operator}_servicemonitors.yaml ${operator}_prometheusrules.yaml
+crds github.com/kedacore/keda/v2 v2.21.0 config/crd/bases/keda.sh_scaledobjects.yaml
+crds github.com/cert-manager/cert-manager v1.21.2 deploy/crds/cert-manager.io_certificates.yaml
 
 # Jaeger v2. Its releases have two numbers, of which Go knows the first alone; as the module replaces another, it is built
 # in its own folder. Its web pages are not in it, its API is.

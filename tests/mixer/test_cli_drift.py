@@ -33,7 +33,7 @@ def test_rules_are_written(config: Path, tmp_path: Path) -> None:
     done = RUNNER.invoke(app, [*command, "--match", "job=mixer", "--runbooks", "https://example.org/r"])
     assert done.exit_code == 0, done.output
     text = (tmp_path / "out" / "mixer.rules.yaml").read_text(encoding="utf-8")
-    assert "psi1h > 0.4" in text
+    assert 'psi1h{job="mixer"} > 0.4' in text
     assert 'job="mixer"' in text
     assert "https://example.org/r#mixerscoredrift" in text
     assert (tmp_path / "out" / "mixer.rules.test.yaml").is_file()

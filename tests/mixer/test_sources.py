@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mixer import app, settings, sources
+from mixer import app, model, settings, sources
 from mixer.manifest import MODEL
 from mixer.metrics import Metrics
 from mixer.model import ModelRefused
@@ -73,6 +73,24 @@ async def test_a_broken_version_does_not(url: str, tmp_path: Path) -> None:
     assert "checksum" in (await app.build(tree(url, tmp_path), SECRETS)).faults["default"]
 
 
+def test_a_version_of_the_settings_stays(
+    url: str, tmp_path: Path, model_folder: Path, other_folder: Path
+) -> None:
+    """A version that the settings name serves whatever else is current; one that is not there is a refusal."""
+    registry = Registry(url)
+    first = registry.current(NAME)
+    assert first
+    other, _ = registry.publish(other_folder, NAME)
+    registry.point(NAME, other.version, first, "")
+    declared = RegistryModelSettings(registry=url, name=NAME, version=first.version, cache=tmp_path)
+    pinned = sources.Registered(declared)
+    assert [pinned.current().version for _ in range(2)] == [first.version] * 2
+    assert model.read_manifest(sources.folder_of(declared)).version == first.version
+    gone = declared.model_copy(update={"version": "gone"})
+    with pytest.raises(ModelRefused, match="has no version 'gone'"):
+        sources.folder_of(gone)
+
+
 def test_a_registry_that_is_not_there_is_a_refusal(tmp_path: Path) -> None:
     """Whatever cannot be had from it, the mix says so and the process lives."""
     for url in ("nonsense://x", str(tmp_path / "nowhere"), f"memory://{uuid.uuid4().hex}"):
@@ -113,6 +131,7 @@ def test_a_registry_of_the_settings(tmp_path: Path) -> None:
         (SOUND.replace(", name: forest", ""), "models.m.name"),
         (SOUND.replace("name: forest", "name: ../up"), "models.m.name"),
         (SOUND.replace("name: forest", "name: forest, poll_s: 0"), "models.m.poll_s"),
+        (SOUND.replace("name: forest", "name: forest, version: a/b"), "models.m.version"),
         (SOUND.replace("name: forest", "name: forest, path: x"), "models.m.path"),
         (SOUND.replace("registry: shelf", "registry: ''"), "models.m.registry"),
         (SOUND.replace("{registry: shelf, name: forest}", "{}"), "models.m.path"),

@@ -47,13 +47,26 @@ def test_rules_read_what_is_there(manifest: Manifest) -> None:
     }
 
 
-def test_rules_of_one_deployment_ask_for_its_labels(manifest: Manifest) -> None:
-    """The labels that choose among deployments stand in every selector of a metric."""
-    for rule in rules(Mixes({"m": manifest}, 'job="mixer"', sliced=True)):
-        for metric in METRICS:
-            for found in re.finditer(rf"\b{metric.name}(?:_count|_bucket)?(?![\w:])", rule["expr"]):
-                rest = rule["expr"][found.end() :]
+@pytest.mark.parametrize("named", [True, False])
+def test_rules_of_one_deployment_ask_for_its_labels(manifest: Manifest, named: bool) -> None:
+    """The labels that choose among deployments stand in every selector of a metric and of what is recorded, and on
+    everything that the rules make: two deployments share one Prometheus."""
+    found = rules(Mixes({"m": manifest}, {"job": "mixer"}, sliced=True, named=named))
+    recorded = [rule["record"] for rule in found if "record" in rule]
+    for rule in found:
+        assert rule["labels"]["job"] == "mixer"
+        for name in (*(metric.name for metric in METRICS), *recorded):
+            for place in re.finditer(rf"(?<![\w:]){name}(?:_count|_bucket)?(?![\w:])", rule["expr"]):
+                rest = rule["expr"][place.end() :]
+                assert rest.startswith("{"), rule
                 assert 'job="mixer"' in rest[: rest.index("}")], rule
+
+
+def test_rules_for_any_mix_name_none(manifest: Manifest) -> None:
+    """They hold for mixes, models and features that are not known when they are written, and raise every alert."""
+    found = rules(Mixes({"an example": manifest}, sliced=True, named=False))
+    assert not [rule for rule in found if "example" in rule["expr"] or "feature=~" in rule["expr"]]
+    assert {rule["alert"] for rule in found if "alert" in rule} == {alert.name for alert in alerts.ALERTS}
 
 
 def test_a_mix_without_a_model_has_no_drift(manifest: Manifest) -> None:

@@ -51,35 +51,13 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 {{- end -}}
 {{- end }}
 
+{{- define "mixer.tlsSecret" -}}
+{{- $made := ternary (printf "%s-tls" (include "mixer.fullname" .)) "" .Values.tls.certManager.enabled -}}
+{{- default $made .Values.tls.existingSecret | required "tls.enabled without a certificate: set tls.existingSecret or tls.certManager" -}}
+{{- end }}
+
 {{- define "mixer.secretName" -}}
 {{- default (include "mixer.fullname" .) .Values.secrets.existingSecret -}}
-{{- end }}
-
-{{/* The settings file. */}}
-{{- define "mixer.config" -}}
-{{- if .Values.config -}}
-{{- tpl (toYaml .Values.config) . -}}
-{{- else -}}
-{{- tpl (.Files.Get "files/mixer.yaml") . -}}
-{{- end -}}
-{{- end }}
-
-{{/* One server setting, so that ports and drain are said once. Arguments: root, key, default (Mixer's own). */}}
-{{- define "mixer.serverSetting" -}}
-{{- dig "server" .key .default (include "mixer.config" .root | fromYaml) -}}
-{{- end }}
-
-{{- define "mixer.grpcPort" -}}
-{{- include "mixer.serverSetting" (dict "root" . "key" "listen" "default" ":50051") | splitList ":" | last -}}
-{{- end }}
-
-{{- define "mixer.adminPort" -}}
-{{- include "mixer.serverSetting" (dict "root" . "key" "admin_listen" "default" ":9464") | splitList ":" | last -}}
-{{- end }}
-
-{{- define "mixer.terminationGracePeriodSeconds" -}}
-{{- $drain := include "mixer.serverSetting" (dict "root" . "key" "drain_s" "default" 10) | float64 | ceil | int -}}
-{{- add .Values.shutdown.preStopSleepSeconds $drain .Values.shutdown.marginSeconds -}}
 {{- end }}
 
 {{/* What every pod says before its containers. Argument: the root context. */}}
@@ -94,6 +72,21 @@ imagePullSecrets:
 {{- end }}
 securityContext:
   {{- toYaml .Values.podSecurityContext | nindent 2 }}
+{{- with .Values.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- with .Values.dnsConfig }}
+dnsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Constraints of spread, each with the labels of its pods where it says none. Arguments: root, component, constraints. */}}
+{{- define "mixer.spread" -}}
+{{- $selector := dict "matchLabels" (include "mixer.selectorLabels" . | fromYaml) -}}
+{{- range .constraints }}
+{{ toYaml (list (merge (deepCopy .) (dict "labelSelector" $selector))) }}
+{{- end }}
 {{- end }}
 
 {{/* OpenTelemetry variables of a container; the user's own resource attributes come first. */}}
@@ -141,6 +134,24 @@ securityContext:
 {{- $held := lookup "v1" "Secret" .root.Release.Namespace (include "mixer.fullname" .root) -}}
 {{- $old := dig "data" .name "" (default dict $held) -}}
 {{- if $old -}}{{- b64dec $old -}}{{- else -}}{{- randAlphaNum 48 -}}{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* Whether another sets the count of pods. */}}
+{{- define "mixer.isScaled" -}}
+{{- if or .Values.autoscaling.enabled .Values.keda.enabled }}yes{{ end -}}
+{{- end }}
+
+{{/* Lifecycle of a container that serves. Arguments: root, given. */}}
+{{- define "mixer.lifecycle" -}}
+{{- $sleep := .root.Values.shutdown.preStopSleepSeconds -}}
+{{- $own := dict -}}
+{{- if $sleep -}}
+{{- $_ := set $own "preStop" (dict "exec" (dict "command" (list "sleep" (toString $sleep)))) -}}
+{{- end -}}
+{{- with merge (deepCopy .given) (omit $own (ternary "preStop" "" (hasKey .given "preStop"))) -}}
+lifecycle:
+  {{- toYaml . | nindent 2 }}
 {{- end -}}
 {{- end }}
 
