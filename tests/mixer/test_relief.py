@@ -141,6 +141,20 @@ async def test_pages_of_a_list_are_made_alike(mixer: mixers.Mixer, first: float,
     assert {(page.quality, page.ranker) for page in pages} == {(whole.quality, whole.ranker)}
 
 
+async def test_the_limit_learns_from_searches(mixer: mixers.Mixer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each that was answered tells its time and how many there were; what is refused at once, or is no search, does
+    not."""
+    told: list[tuple[float, int]] = []
+    monkeypatch.setattr(mixer.app.load, "took", lambda *took: told.append(took))
+    await mixer.search("csv file", request_id="kept")
+    with pytest.raises(MixerError):
+        await mixer.search("")
+    await mixer.client.explain("kept")
+    ((elapsed_s, at_once),) = told
+    assert elapsed_s > 0
+    assert at_once == 1
+
+
 async def test_ten_times_too_much(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every call is answered or turned away, none hangs; quality falls, health is answered, and all comes back."""
     monkeypatch.setattr(model, "_test_load", lambda folder, manifest: None)
@@ -176,5 +190,5 @@ async def test_ten_times_too_much(model_folder: Path, monkeypatch: pytest.Monkey
         assert min(qualities) < 1.0, qualities
         assert all(answer.degraded for answer in answers if answer.quality < 0.7)
         await mixers.until(lambda: mixer.value("mixer_quality_ratio") == 1.0)
-        assert mixer.value("mixer_calls_in_flight") == 0
+        await mixers.until(lambda: mixer.value("mixer_calls_in_flight") == 0)
         assert (await mixer.search("csv file")).quality == 1.0
