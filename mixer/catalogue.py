@@ -484,7 +484,7 @@ ATTRIBUTES = (
         "db.system.name",
         "string",
         _DB,
-        "The engine's software: opensearch, elasticsearch, solr, postgresql, qdrant.",
+        "The engine's software, such as opensearch or postgresql.",
     ),
     Attribute("db.operation.name", "string", _DB, "What it was asked to do."),
     Attribute("db.collection.name", "string", _DB, "The index, collection or table asked."),
