@@ -7,14 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 
 MASK = "***"
+_NAMED = r"passw(?:or)?d|secret|token|api[-_]?key|authorization|credential|x-honeycomb-team"
+_QUOTED = r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\""
+# Nothing before a name, and no two ways to read one text: a long line must not take long.
 _SECRETS = re.compile(
-    r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----.*?(?:-----END (?:[A-Z]+ )*PRIVATE KEY-----|\Z)"
+    r"-----BEGIN (?:[A-Z]+ ){0,3}PRIVATE KEY-----.*?(?:-----END (?:[A-Z]+ ){0,3}PRIVATE KEY-----|\Z)"
     r"|\bmixer_[\w-]{20,}"  # our own keys
     r"|\beyJ[\w-]+\.[\w-]+\.[\w-]*"  # tokens
-    r"|(?P<scheme>\b[a-z][a-z0-9+.-]*://)[^\s/@'\"]+(?=@)"
-    r"|(?P<bearer>\b(?:bearer|basic)\s+)[\w.~+/=-]{8,}"
-    r"|(?P<named>[\w.-]*(?:passw(?:or)?d|secret|token|api[-_]?key|authorization|credential|x-honeycomb-team)"
-    r"[\w-]*['\"]?\s*(?:=|:|=>)\s*)(?:(?P<quote>['\"])(?:\\.|(?!(?P=quote)).)*(?P=quote)|(?:bearer\s+|basic\s+)?[^\s,;&'\"}\])]+)",
+    r"|(?P<scheme>://)[^\s/@'\"]+(?=@)"
+    r"|(?P<bearer>\b(?:bearer|basic)\s{1,4})[\w.~+/=-]{8,}"
+    rf"|(?P<named>(?:{_NAMED})[\w-]{{0,40}}['\"]?\s{{0,4}}(?:=>|=|:)\s{{0,4}})"
+    rf"(?:{_QUOTED}|(?:(?:bearer|basic)\s{{1,4}})?['\"]?[^\s,;&'\"}}\])]+)",
     re.IGNORECASE | re.DOTALL,
 )
 

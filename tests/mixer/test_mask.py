@@ -91,6 +91,15 @@ def test_any_text(text: str) -> None:
     assert masked(once) == once
 
 
+@pytest.mark.parametrize(
+    "piece",
+    ["y", "a.", "eyJ", "://", "token", "token=", "password='\\\\", "bearer ", "-----BEGIN ", "mixer_"],
+)
+def test_long_lines(piece: str) -> None:
+    """Their time is in proportion to their length: a line of any kind is masked at once, or this never ends."""
+    assert masked(piece * 200_000)
+
+
 def test_values_within_values() -> None:
     """Of a log line, whatever its form; numbers stay numbers."""
     url = f"redis://:{SECRET}@cache"
