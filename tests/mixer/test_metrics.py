@@ -123,6 +123,8 @@ ONE_FOR_ALL = {
     catalogue.BACKEND_FRESH_AT,
     catalogue.ARM_SHARE,
     catalogue.ARM_TAKEN_BACK,
+    catalogue.LOAD,
+    catalogue.BREAKER_STATE,
 }
 """Gauges of which every worker tells the same, or the greatest is the answer."""
 
@@ -138,7 +140,7 @@ def test_workers_are_merged(metric: Metric, folder: Path, monkeypatch: pytest.Mo
         assert found(f"{metric.name}_sum", labels(metric)) == 5
         assert found(f"{metric.name}_bucket", {**labels(metric), "le": "+Inf"}) == 2
     else:
-        least = metric in (catalogue.SAMPLE_RATIO_P, catalogue.TLS_EXPIRES)
+        least = metric in (catalogue.SAMPLE_RATIO_P, catalogue.TLS_EXPIRES, catalogue.QUALITY)
         once, told_once = 2 if least else 3, least or metric in ONE_FOR_ALL
         assert found(metric.name, labels(metric)) == (once if told_once else 5)
 
