@@ -87,6 +87,10 @@ class Hits:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def columns(self) -> FloatColumn:
+        """The scores and each column of the numbers, in their order, one after the other ((1 + k) * n,)."""
+        return np.concatenate([self.scores, *self.numbers.values()])
+
     def fault(self) -> str | None:
         """Why these columns make no sense, or None when they do."""
         n = len(self.ids)
@@ -154,6 +158,12 @@ class BackendGarbage(BackendError):
     """The answer made no sense."""
 
     code = "garbage"
+
+
+class Punctual:
+    """A backend whose `retrieve` ends in time by itself, whatever happens: nobody needs a clock of its own for it."""
+
+    __slots__ = ()
 
 
 class Backend(Protocol):

@@ -21,6 +21,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from opentelemetry import propagate
+from opentelemetry.context import Context, get_current
 from pydantic import PositiveFloat, PositiveInt
 
 from backends import wire
@@ -32,6 +33,7 @@ from backends.base import (
     BackendUnreachable,
     EngineSettings,
     Hits,
+    Punctual,
     Query,
 )
 from backends.filters import FilterRefused
@@ -63,8 +65,8 @@ class RemoteSettings(EngineSettings):
     """The longest wait between two attempts to connect; gRPC's own is two minutes."""
 
 
-class Remote:
-    """A backend in another process. Connects when first asked, on the loop that asks."""
+class Remote(Punctual):
+    """A backend in another process. Connects when first asked, on the loop that asks; gRPC keeps the time."""
 
     Settings = RemoteSettings
 
@@ -72,6 +74,7 @@ class Remote:
         """Opens nothing yet. Raises: OSError, ValueError where files of TLS cannot be used."""
         self._settings = settings
         self._channel: grpc.aio.Channel | None = None
+        self._ask: Any = None
         self._credentials = _credentials(settings)
         self._beside: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -82,10 +85,7 @@ class Remote:
             # gRPC takes a timeout of zero for none at all.
             raise BackendTimeout("no time was left to ask")
         request = _request(query)
-        carrier: dict[str, str] = {}
-        propagate.inject(carrier)
-        ask = self._opened().unary_unary(_METHOD, pb.RetrieveRequest.SerializeToString, bytes)
-        call = ask(request, timeout=timeout_s, metadata=tuple(carrier.items()))
+        call = self._opened()(request, timeout=timeout_s, metadata=_carried.along())
         try:
             return _hits(await call)
         except grpc.aio.AioRpcError as error:
@@ -104,24 +104,28 @@ class Remote:
         if self._channel is not None:
             await self._channel.close(None)
 
-    def _opened(self) -> grpc.aio.Channel:
+    def _opened(self) -> Any:
+        """What puts a call to the service."""
         if self._closed:
             raise BackendUnreachable("the backend is closed")
         if self._channel is None:
-            self._channel = self._connected()
+            self._connect()
             if self._credentials:
                 self._run(self._credentials.follow(self._reconnect))
-        return self._channel
+        return self._ask
 
-    def _connected(self) -> grpc.aio.Channel:
+    def _connect(self) -> None:
         target, options = self._settings.target, _options(self._settings)
         if self._credentials is None:
-            return grpc.aio.insecure_channel(target, options=options)
-        return grpc.aio.secure_channel(target, self._credentials.value, options=options)
+            self._channel = grpc.aio.insecure_channel(target, options=options)
+        else:
+            self._channel = grpc.aio.secure_channel(target, self._credentials.value, options=options)
+        self._ask = self._channel.unary_unary(_METHOD, pb.RetrieveRequest.SerializeToString, bytes)
 
     def _reconnect(self) -> None:
         """Ask over a new connection from now on; the old one ends with its last call."""
-        before, self._channel = self._channel, self._connected()
+        before = self._channel
+        self._connect()
         if before is not None:
             self._run(before.close(_LAST_CALLS_S))
 
@@ -130,6 +134,26 @@ class Remote:
         started = asyncio.create_task(task)
         self._beside.add(started)
         started.add_done_callback(self._beside.discard)
+
+
+class _Carried:
+    """What the caller's trace sends along with calls: made once for all backends that are asked within one context."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Context | None, tuple[tuple[str, str], ...]] = None, ()
+
+    def along(self) -> tuple[tuple[str, str], ...]:
+        """The metadata of the current context."""
+        current, (context, metadata) = get_current(), self._last
+        if current is not context:
+            carrier: dict[str, str] = {}
+            propagate.inject(carrier, current)
+            metadata = tuple(carrier.items())
+            self._last = current, metadata
+        return metadata
+
+
+_carried = _Carried()
 
 
 def _credentials(settings: RemoteSettings) -> Reloading[grpc.ChannelCredentials] | None:

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from backends.base import Equals, Filter, Hits, Index, Query, Range, Terms
+from backends.base import Equals, Filter, FloatColumn, Hits, Index, Query, Range, Terms
 from protos.backends.v1 import backend_pb2 as pb
 from protos.backends.v1.packed_pb2 import PackedResponse
 
 _INT32_MAX = 2**31 - 1
 
 
+@dataclass(frozen=True, slots=True)
 class _Decoded(Hits):
     """Hits that protobuf decoded: what it calls a string is one."""
+
+    joined: FloatColumn | None = None
+    """Where `scores` and `numbers` are views of one array: that."""
+
+    def columns(self) -> FloatColumn:
+        """See `Hits`."""
+        return Hits.columns(self) if self.joined is None else self.joined
 
     def _are_texts(self) -> bool:
         return True
@@ -83,9 +92,10 @@ def from_response(data: bytes) -> Hits:
     if len({*names, *texts}) != len(names) + len(message.texts):
         raise _TWICE
     ids = list(message.ids)
-    numbers = np.frombuffer(b"".join(columns), "<f8").reshape(len(columns), len(ids))
+    joined = np.frombuffer(b"".join(columns), "<f8")
+    numbers = joined.reshape(len(columns), len(ids))
     index = _index(message.index, message.server_version)
-    return _Decoded(ids, numbers[0], dict(zip(names, numbers[1:], strict=True)), texts, index)
+    return _Decoded(ids, numbers[0], dict(zip(names, numbers[1:], strict=True)), texts, index, joined)
 
 
 def _from_unpacked(message: pb.RetrieveResponse) -> Hits:

@@ -6,14 +6,14 @@ import base64
 import binascii
 import hashlib
 import hmac
-import json
 from collections.abc import Iterable, Sequence
+
+import orjson
 
 from mixer.errors import InvalidRequest, PageUnavailable, StaleCursor, Violation
 from mixer.values import Bookmark, Outcome, Reply, Request, Scores
 
 _TAG_BYTES = 16
-_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class CursorSigner:
@@ -30,7 +30,7 @@ class CursorSigner:
         while rest and not rest[-1]:
             rest.pop()
         fields += rest
-        body = _encode(fields).encode()
+        body = orjson.dumps(fields)
         return base64.urlsafe_b64encode(self._tag(body) + body).decode().rstrip("=")
 
     def open(self, cursor: str) -> Bookmark:
@@ -44,7 +44,7 @@ class CursorSigner:
             raise InvalidRequest(
                 [Violation("cursor", "is not one of this server's; send next_cursor unchanged")]
             )
-        request, indexes, *others = json.loads(body)
+        request, indexes, *others = orjson.loads(body)
         return Bookmark(request, tuple((name, version) for name, version in indexes), *others)
 
     def _tag(self, body: bytes) -> bytes:

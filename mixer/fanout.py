@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
-from backends.base import Backend, BackendError, BackendRefused, BackendTimeout, BackendUnreachable, Hits
+from backends.base import (
+    Backend,
+    BackendError,
+    BackendRefused,
+    BackendTimeout,
+    BackendUnreachable,
+    Hits,
+    Punctual,
+)
 from mixer.errors import AllBackendsFailed, InvalidRequest, Violation
 from mixer.mask import masked
 from mixer.values import Call, Outcome, Plan, Reply
@@ -44,8 +52,7 @@ async def ask(backend: Backend, call: Call) -> Reply:
     hits: Hits | None = None
     outcome, detail, unreachable = Outcome.OK, "", False
     try:
-        async with asyncio.timeout(call.timeout_s):
-            hits = await backend.retrieve(call.query, call.timeout_s)
+        hits = await _hits(backend, call)
         detail = hits.fault() or ""
     except (TimeoutError, BackendTimeout):
         outcome, detail = Outcome.TIMEOUT, f"no answer within {call.timeout_s * 1000:.0f} ms"
@@ -65,6 +72,16 @@ async def ask(backend: Backend, call: Call) -> Reply:
     if outcome is Outcome.OK and detail:
         outcome, hits, detail = Outcome.ERROR, None, f"garbage: {detail}"
     return Reply(call.backend, outcome, perf_counter() - began_s, hits, detail, unreachable)
+
+
+def _hits(backend: Backend, call: Call) -> Awaitable[Hits]:
+    asked = backend.retrieve(call.query, call.timeout_s)
+    return asked if isinstance(backend, Punctual) else _in_time(asked, call.timeout_s)
+
+
+async def _in_time(asked: Awaitable[Hits], timeout_s: float) -> Hits:
+    async with asyncio.timeout(timeout_s):
+        return await asked
 
 
 def unless_skipped(ask: Ask) -> Ask:

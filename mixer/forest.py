@@ -76,7 +76,7 @@ class Forest:
         if matrix.ndim != 2 or matrix.shape[1] != self.width:
             raise ValueError(f"rows of {self.width} features are wanted, not an array of {matrix.shape}")
         # One memory layout: for any other, numba would compile the loops again.
-        rows = np.require(matrix, np.float64, ["C", "A", "W"])
+        rows = np.array(matrix, np.float64, order="C")
         sums = np.zeros(len(rows))
         walk.add_scores(
             rows, self.cuts, self.numbers, self.stand_ins, self.categories, self.members,

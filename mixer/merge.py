@@ -51,7 +51,7 @@ class Merge:
         rows = np.fromiter(map(place.__getitem__, told), np.intp, len(told))
         starts = np.array([0, *accumulate(map(len, heads))], np.intp)
         names, places = _laid_out(tuple((len(hits), tuple(hits.numbers)) for hits in lists))
-        sent = np.concatenate([column for hits in lists for column in (hits.scores, *hits.numbers.values())])
+        sent = np.concatenate([hits.columns() for hits in lists])
         ranks = np.zeros((len(lists), len(ids)), np.int32)
         unknown = np.full((len(lists) + len(names), len(ids)), np.nan)
         scores, known = unknown[: len(lists)], unknown[len(lists) :]

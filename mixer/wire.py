@@ -228,13 +228,12 @@ def _add_execution(response: pb.SearchResponse, answer: Answer, elapsed_s: float
 
 def _add_backend(execution: pb.Execution, reply: Reply, hits: int) -> None:
     backend = execution.backends.add()
-    backend.CopyFrom(_answered(reply.backend, reply.outcome, reply.index))
+    guarded = reply.attempts, reply.hedged, reply.breaker
+    backend.CopyFrom(_answered(reply.backend, reply.outcome, reply.index, *guarded))
     backend.elapsed_ms = reply.elapsed_s * 1000
     backend.hits = hits
-    backend.detail = reply.detail
-    backend.attempts = reply.attempts
-    backend.hedged = reply.hedged
-    backend.breaker = reply.breaker
+    if reply.detail:
+        backend.detail = reply.detail
 
 
 def _add_store(execution: pb.Execution, stored: Stored) -> None:
@@ -258,12 +257,17 @@ def _ranked(ranker: Ranker, fallback_reason: str, model: ModelRef | None) -> pb.
 
 
 @lru_cache(256)
-def _answered(backend: str, outcome: Outcome, index: Index) -> pb.BackendExecution:
+def _answered(
+    backend: str, outcome: Outcome, index: Index, attempts: int, hedged: bool, breaker: str
+) -> pb.BackendExecution:
     made = pb.BackendExecution(
         backend=backend,
         outcome=_OUTCOMES[outcome],
         index_version=index.version,
         server_version=index.server_version,
+        attempts=attempts,
+        hedged=hedged,
+        breaker=breaker,
     )
     # Unknown is 0; some times no calendar holds.
     if 0 < index.fresh_at_s < YEAR_10000_S:
