@@ -185,7 +185,9 @@ def _client(settings: OpenSearchSettings) -> AsyncOpenSearch:
     try:
         from opensearchpy import AsyncOpenSearch, JSONSerializer
     except ImportError as error:
-        raise IndexFault("the opensearch engine is not installed: pip install 'mixer[opensearch]'") from error
+        raise IndexFault(
+            "the opensearch engine is not installed: pip install '.[opensearch]' in Mixer's checkout"
+        ) from error
 
     class Json(JSONSerializer):
         """The library's, several times as fast."""

@@ -246,7 +246,9 @@ def _conninfo(dsn: str) -> tuple[str, str, int | None]:
     try:
         from psycopg import Error, conninfo
     except ImportError as error:
-        raise IndexFault("the postgres engine is not installed: pip install 'mixer[postgres]'") from error
+        raise IndexFault(
+            "the postgres engine is not installed: pip install '.[postgres]' in Mixer's checkout"
+        ) from error
     try:
         parts = conninfo.conninfo_to_dict(dsn)
     except Error:

@@ -273,7 +273,9 @@ def _client(settings: QdrantSettings) -> AsyncQdrantClient:
         import httpx
         from qdrant_client import AsyncQdrantClient
     except ImportError as error:
-        raise IndexFault("the qdrant engine is not installed: pip install 'mixer[qdrant]'") from error
+        raise IndexFault(
+            "the qdrant engine is not installed: pip install '.[qdrant]' in Mixer's checkout"
+        ) from error
     if settings.path is not None:
         try:
             return AsyncQdrantClient(path=str(settings.path))

@@ -84,7 +84,9 @@ class Solr:
         try:
             import aiohttp  # noqa: F401
         except ImportError as error:
-            raise IndexFault("the solr engine is not installed: pip install 'mixer[solr]'") from error
+            raise IndexFault(
+                "the solr engine is not installed: pip install '.[solr]' in Mixer's checkout"
+            ) from error
         self._settings, self._schema = settings, settings.declared
         search = settings.search
         self._embedding = Embedding.of(search.embedder) if isinstance(search, Vectors) else None

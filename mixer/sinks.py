@@ -181,7 +181,9 @@ class KafkaSink:
         try:
             from confluent_kafka import KafkaException, Producer
         except ImportError as error:
-            raise ValueError("feature_log: the kafka sink needs the extra: install mixer[kafka]") from error
+            raise ValueError(
+                "feature_log: the kafka sink needs the extra: pip install '.[kafka]' in Mixer's checkout"
+            ) from error
         password = around.secrets.kafka_password
         options: dict[str, Any] = {
             "client.id": around.service_name,

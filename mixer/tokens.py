@@ -88,7 +88,7 @@ def reader(settings: JwtSettings) -> Callable[[Sequence[bytes]], Tokens]:
     try:
         import jwt  # noqa: F401
     except ImportError as error:
-        raise ValueError("jwt: needs the extra `jwt`: pip install 'mixer[jwt]'") from error
+        raise ValueError("jwt: needs the extra `jwt`: pip install '.[jwt]' in Mixer's checkout") from error
     return lambda contents: Tokens(settings, _keys(contents[0], settings))
 
 

@@ -42,7 +42,9 @@ def cluster(where: str) -> Iterator[Learn]:
     try:
         from distributed import Client, LocalCluster
     except ImportError as error:
-        raise ValueError("training on Dask needs the extra: install mixer[dask]") from error
+        raise ValueError(
+            "training on Dask needs the extra: pip install '.[dask]' in Mixer's checkout"
+        ) from error
     if where.isdecimal():
         at = LocalCluster(
             n_workers=int(where), threads_per_worker=1, host="127.0.0.1", dashboard_address=None

@@ -98,7 +98,9 @@ def _address(dsn: str) -> tuple[str, int | None]:
     try:
         from psycopg import Error, conninfo
     except ImportError as error:
-        raise StoreFault("kind postgres is not installed: pip install 'mixer[postgres]'") from error
+        raise StoreFault(
+            "kind postgres is not installed: pip install '.[postgres]' in Mixer's checkout"
+        ) from error
     try:
         parts = conninfo.conninfo_to_dict(dsn)
     except Error:

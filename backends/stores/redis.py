@@ -152,7 +152,7 @@ def _client(settings: RedisSettings) -> Client:
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
     except ImportError as error:
-        raise StoreFault("kind redis is not installed: pip install 'mixer[redis]'") from error
+        raise StoreFault("kind redis is not installed: pip install '.[redis]' in Mixer's checkout") from error
     pool = BlockingConnectionPool.from_url(
         settings.url,
         max_connections=settings.connections,

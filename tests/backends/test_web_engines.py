@@ -235,7 +235,7 @@ async def test_version_of_none(server: WebEngine, kind: str) -> None:
 def test_missing_library_is_named(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the engine's library, what to install is said at start."""
     monkeypatch.setitem(sys.modules, {"opensearch": "opensearchpy", "solr": "aiohttp"}[kind], None)
-    with pytest.raises(IndexFault, match=rf"pip install 'mixer\[{kind}\]'"):
+    with pytest.raises(IndexFault, match=rf"pip install '\.\[{kind}\]'"):
         opened(settings(kind, "http://localhost"))
 
 

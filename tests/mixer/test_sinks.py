@@ -194,5 +194,5 @@ def test_an_unknown_option_of_kafka_is_a_failure_at_start() -> None:
 def test_kafka_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """At start, and only where the sink is asked for."""
     monkeypatch.setitem(__import__("sys").modules, "confluent_kafka", None)
-    with pytest.raises(ValueError, match=r"mixer\[kafka\]"):
+    with pytest.raises(ValueError, match=r"\.\[kafka\]"):
         Opened(kind="kafka", servers="127.0.0.1:9", topic="t")

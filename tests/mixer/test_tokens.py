@@ -195,7 +195,7 @@ def test_files_without_a_key(content: bytes, why: str) -> None:
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said at start what to install."""
     monkeypatch.setitem(__import__("sys").modules, "jwt", None)
-    with pytest.raises(ValueError, match=r"mixer\[jwt\]"):
+    with pytest.raises(ValueError, match=r"\.\[jwt\]"):
         checking()
 
 
