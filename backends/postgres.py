@@ -50,7 +50,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import re
 from functools import partial
 from time import monotonic
@@ -66,6 +65,7 @@ from backends.index import IndexFault
 from backends.postgres_columns import COLUMNS, Column
 from backends.postgres_pool import Pool, is_stale, translated
 from backends.postgres_settings import PostgresSettings
+from backends.served import secret
 from backends.spans import db_span
 from backends.threads import Threads
 
@@ -107,7 +107,7 @@ class Postgres:
         self._table: _Table | None = None
         self._pool = Pool(
             conninfo,
-            _password(settings),
+            secret("password_env", settings.password_env),
             settings.connections,
             settings.connect_timeout_s,
             settings.prepared,
@@ -260,12 +260,3 @@ def _conninfo(dsn: str) -> tuple[str, str, int | None]:
         str(parts.get("port") or 5432),
     )
     return dsn, address, int(port) if port.isdecimal() else None
-
-
-def _password(settings: PostgresSettings) -> str:
-    if not settings.password_env:
-        return ""
-    password = os.environ.get(settings.password_env, "")
-    if not password:
-        raise IndexFault(f"password_env: the environment variable {settings.password_env} is not set")
-    return password

@@ -34,7 +34,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -59,6 +58,7 @@ from backends.base import (
 from backends.embedding import Embedding
 from backends.index import IndexFault
 from backends.qdrant_settings import QdrantSettings
+from backends.served import secret
 from backends.spans import db_span
 from backends.threads import Threads
 
@@ -266,9 +266,7 @@ def _check(vectors: Any, name: str, dimensions: int) -> bool:
 
 
 def _client(settings: QdrantSettings) -> AsyncQdrantClient:
-    key = os.environ.get(settings.api_key_env, "") if settings.api_key_env else ""
-    if settings.api_key_env and not key:
-        raise IndexFault(f"api_key_env: the environment variable {settings.api_key_env} is not set")
+    key = secret("api_key_env", settings.api_key_env)
     try:
         import httpx
         from qdrant_client import AsyncQdrantClient

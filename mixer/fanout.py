@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
-from backends.base import (
-    Backend,
-    BackendError,
-    BackendRefused,
-    BackendTimeout,
-    BackendUnreachable,
-    Hits,
-    Punctual,
-)
+from backends.base import Backend, Hits, Punctual
 from mixer.errors import AllBackendsFailed, InvalidRequest, Violation
-from mixer.mask import masked
+from mixer.failures import failure_of
 from mixer.values import Call, Outcome, Plan, Reply
-
-log = logging.getLogger(__name__)
 
 Ask = Callable[[Backend, Call], Coroutine[Any, Any, Reply]]
 
@@ -49,29 +38,22 @@ class FanOut:
 async def ask(backend: Backend, call: Call) -> Reply:
     """Put one call to one backend: hits that make sense, or why there are none."""
     began_s = perf_counter()
-    hits: Hits | None = None
-    outcome, detail, unreachable = Outcome.OK, "", False
     try:
         hits = await _hits(backend, call)
-        detail = hits.fault() or ""
-    except (TimeoutError, BackendTimeout):
-        outcome, detail = Outcome.TIMEOUT, f"no answer within {call.timeout_s * 1000:.0f} ms"
-    except BackendRefused as refusal:
-        outcome, detail = Outcome.REFUSED, masked(str(refusal))
-    except BackendError as error:
-        outcome, detail = Outcome.ERROR, masked(str(error))
-        unreachable = isinstance(error, BackendUnreachable)
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        outcome, detail = Outcome.CANCELLED, "it cancelled the call by itself"
-    except Exception as mistake:  # a plugged-in engine's bug costs its own answer only, and is loud
-        log.exception("backend crashed", extra={"backend": call.backend})
-        outcome, hits, detail = Outcome.ERROR, None, f"crashed with {type(mistake).__name__}"
-    if outcome is Outcome.OK and detail:
-        outcome, hits, detail = Outcome.ERROR, None, f"garbage: {detail}"
-    return Reply(call.backend, outcome, perf_counter() - began_s, hits, detail, unreachable)
+        fault = hits.fault()
+    except BaseException as error:
+        failure = failure_of(error, call.timeout_s, "backend", call.backend)
+        return Reply(
+            call.backend,
+            failure.outcome,
+            perf_counter() - began_s,
+            detail=failure.detail,
+            unreachable=failure.unreachable,
+        )
+    elapsed_s = perf_counter() - began_s
+    if fault:
+        return Reply(call.backend, Outcome.ERROR, elapsed_s, detail=f"garbage: {fault}")
+    return Reply(call.backend, Outcome.OK, elapsed_s, hits)
 
 
 def _hits(backend: Backend, call: Call) -> Awaitable[Hits]:

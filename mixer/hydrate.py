@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic, perf_counter
 
 import numpy as np
 
-from backends.base import BackendError, BackendRefused, BackendTimeout, FloatColumn
+from backends.base import FloatColumn
 from backends.stores.base import Rows, Store, StoreSettings
+from mixer.failures import failure_of
 from mixer.row_cache import RowCache
 from mixer.settings import MixSettings
 from mixer.values import Candidates, Outcome, Plan, Stored
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,20 +80,9 @@ class Hydrator:
         try:
             async with asyncio.timeout(timeout_s):
                 return _Fetched(await self._store.fetch(keys, timeout_s))
-        except (TimeoutError, BackendTimeout):
-            return _Fetched(None, Outcome.TIMEOUT, f"no answer within {timeout_s * 1000:.0f} ms")
-        except BackendRefused as refusal:
-            return _Fetched(None, Outcome.REFUSED, str(refusal))
-        except BackendError as error:
-            return _Fetched(None, Outcome.ERROR, str(error))
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            return _Fetched(None, Outcome.CANCELLED, "it cancelled the call by itself")
-        except Exception as mistake:  # a plugged-in store's bug costs its own columns only, and is loud
-            log.exception("store crashed", extra={"store": self.name})
-            return _Fetched(None, Outcome.ERROR, f"crashed with {type(mistake).__name__}")
+        except BaseException as error:
+            failure = failure_of(error, timeout_s, "store", self.name)
+            return _Fetched(None, failure.outcome, failure.detail)
 
     def _stored(
         self,

@@ -47,7 +47,7 @@ def cluster(where: str) -> Iterator[Learn]:
         ) from error
     if where.isdecimal():
         at = LocalCluster(
-            n_workers=int(where), threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+            n_workers=int(where), threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
         )
         with at, Client(at) as client:
             yield lambda lesson: learn(lesson, client)

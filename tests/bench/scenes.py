@@ -18,8 +18,10 @@ from tests.bench.servers import BACKENDS, SHARED, SPANS_COUNT, Group
 from tests.bench.trees import Tree
 
 FLOOR = "floor"
-_OTHERS = ("backends.", "mixer.v1.MixerService/Feedback", "mixer.v1.MixerService/Explain")
-SPANS = sum(BACKENDS if "*" in name else 1 for name in catalogue.SPANS if not name.startswith(_OTHERS))
+SEARCH = "mixer.v1.MixerService/Search"
+_STAGES = ("plan", "fan_out", "merge", "make_features", "rank", "arrange")
+_MADE = {name: BACKENDS if name == "retrieve *" else 1 for name in (SEARCH, "retrieve *", *_STAGES)}
+SPANS = sum(_MADE[name] for name in catalogue.SPANS if name in _MADE)
 """Of one traced request to that many backends: each stage, each call, the root."""
 
 
