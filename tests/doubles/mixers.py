@@ -196,7 +196,7 @@ def call_lines(text: str) -> list[dict[str, Any]]:
     return [line for line in lines if line["event"] == "call"]
 
 
-async def until(condition: Callable[[], Any], within_s: float = 10.0) -> None:
+async def until(condition: Callable[[], Any], within_s: float = 60.0) -> None:
     """Wait until a condition holds; fails where it does not in time."""
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110

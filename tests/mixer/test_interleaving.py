@@ -44,11 +44,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
-def settings(folders: dict[str, str], kept: Path, duel: str = "b", settle_s: float = 0.02) -> Any:
+def settings(folders: dict[str, str], kept: Path, duel: str = "b") -> Any:
     a, b = folders.values()
     arms = [
         {"name": "control", "share": 0, "model": "a"},
-        {"name": "duel", "share": 1, "model": duel, "interleave": {"settle_s": settle_s}},
+        {"name": "duel", "share": 1, "model": duel, "interleave": {"settle_s": 2.0}},
     ]
     return mixers.settings(
         {"a": MEMORY},
@@ -136,7 +136,7 @@ async def test_pages_of_a_draft_are_one_list(
     """Page after page, each with a query id of its own, shows every candidate once, in the order of the whole list;
     clicks on all of them are one vote."""
     turned(monkeypatch, folders)
-    async with mixers.running(settings(folders, tmp_path, settle_s=0.5)) as mixer:
+    async with mixers.running(settings(folders, tmp_path)) as mixer:
         for n in range(6):
             whole = await ask(mixer, n)
             page = await ask(mixer, n, page_size=1)
