@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.flaky(reruns=0)  # it takes too long to be told twice
 def test_the_story_comes_true(tmp_path: Path) -> None:
     """It ends well, no search failed, and every broken model was stopped by what should stop it."""
     command = [sys.executable, "-m", "mixer.demo.story", "--folder", str(tmp_path)]
