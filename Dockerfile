@@ -11,8 +11,9 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=igno
 RUN python -m venv --without-pip /opt/mixer
 WORKDIR /src
 # Dependencies come first: they change less often than the code, and stay cached.
-COPY requirements.lock ./
-RUN pip --python /opt/mixer/bin/python install --require-hashes --only-binary :all: -r requirements.lock
+# The clients of all engines, stores and sinks are in it.
+COPY requirements-image.lock ./
+RUN pip --python /opt/mixer/bin/python install --require-hashes --only-binary :all: -r requirements-image.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY protos protos
 COPY backends backends

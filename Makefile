@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PROTOS := protos/backends/v1/backend.proto protos/backends/v1/packed.proto protos/mixer/v1/mixer.proto
 READY := $(VENV)/.ready
+IMAGE := jwt kafka opensearch postgres qdrant redis s3 solr
 RANK := .venv-rank
 PEERS := .venv-peers
 LOCK := --universal --generate-hashes --no-emit-find-links --no-emit-index-url --no-header
@@ -109,5 +110,6 @@ docs: $(READY) ## Write what is generated: README's tables, the dashboards, the 
 lock: ## Renew the lock files from pyproject.toml
 	$(BIN)/uv pip compile -q $(LOCK) pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile -q $(LOCK) --group dev --all-extras pyproject.toml -o requirements-dev.lock
+	$(BIN)/uv pip compile -q $(LOCK) -c requirements-dev.lock $(IMAGE:%=--extra %) pyproject.toml -o requirements-image.lock
 	$(BIN)/uv pip compile -q $(LOCK) tests/bench/requirements-rank.in -o tests/bench/requirements-rank.lock
 	$(BIN)/uv pip compile -q $(LOCK) -c requirements.lock tests/bench/peers/requirements.in -o tests/bench/peers/requirements.lock

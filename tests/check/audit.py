@@ -18,17 +18,18 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = "requirements.lock"
+SHIPPED = "requirements-image.lock"
 AUDITED = (SHIPPED, "requirements-dev.lock")
 ACCEPTED: Mapping[str, str] = {}
 """Vulnerabilities that do not concern Mixer, by their ids, and why they do not."""
 _PIN = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)(?:\[[\w,-]+\])?==(?P<version>[^\s;\\]+)(?: *;[^\\]*)?\s*")
 _HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 _FREE = re.compile(
-    r"(MIT|0?BSD|\d-Clause BSD|Apache|ISC|PSF|Python Software Foundation|MPL|Mozilla Public|Zlib|CC0|Unlicense)\b",
+    r"(MIT|0?BSD|\d-Clause BSD|Apache|ISC|PSF|Python Software Foundation|MPL|Mozilla Public|LGPL|GNU Lesser|Zlib|CC0|"
+    r"Unlicense)\b",
     re.IGNORECASE,
 )
-"""Licenses that ask of those who ship Mixer no more than to name them, and to share changes of the file itself."""
+"""Licenses that ask of those who ship Mixer no more than to name them, and to share changes of the package itself."""
 
 
 @dataclass(frozen=True, slots=True)
