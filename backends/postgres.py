@@ -254,7 +254,7 @@ def _conninfo(dsn: str) -> tuple[str, str, int | None]:
     except Error:
         raise IndexFault("dsn is no connection string that libpq understands") from None
     if parts.get("password"):
-        raise IndexFault("dsn holds a password: name the environment variable with it in `password_env`")
+        raise IndexFault("dsn holds a password; name the environment variable with it in `password_env`")
     address, port = (
         str(parts.get("host") or parts.get("hostaddr") or "localhost"),
         str(parts.get("port") or 5432),

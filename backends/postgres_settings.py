@@ -84,7 +84,7 @@ class PostgresSettings(EngineSettings):
     @classmethod
     def _holds_no_password(cls, dsn: str) -> str:
         if _PASSWORD.search(dsn) or ("://" in dsn and urlsplit(dsn).password):
-            raise ValueError("holds a password: name the environment variable with it in `password_env`")
+            raise ValueError("holds a password; name the environment variable with it in `password_env`")
         return dsn
 
     @model_validator(mode="after")

@@ -106,7 +106,7 @@ def _address(dsn: str) -> tuple[str, int | None]:
     except Error:
         raise StoreFault("dsn is no connection string that libpq understands") from None
     if parts.get("password"):
-        raise StoreFault("dsn holds a password: name the environment variable with it in `password_env`")
+        raise StoreFault("dsn holds a password; name the environment variable with it in `password_env`")
     port = str(parts.get("port") or 5432)
     return str(parts.get("host") or "localhost"), int(port) if port.isdecimal() else None
 
