@@ -55,82 +55,53 @@ the index when it is first asked, and again whenever another index takes its nam
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
-from time import monotonic
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import orjson
 from opentelemetry import propagate
 
-from backends import filters, opensearch_query
+from backends import opensearch_query
 from backends.base import BackendError, BackendGarbage, BackendTimeout, BackendUnreachable, Hits, Query
-from backends.embedding import Embedding
 from backends.index import IndexFault
-from backends.opensearch_index import Reader, State
+from backends.opensearch_index import Reader
+from backends.opensearch_query import Held
 from backends.opensearch_settings import Dsl, OpenSearchSettings, Vectors
-from backends.served import Live, refused, secret, tls, within
-from backends.spans import db_span
+from backends.served import Live, refused, secret, tls
+from backends.web import NONSENSE, State, WebBackend, Where
 
 if TYPE_CHECKING:
     from opensearchpy import AsyncOpenSearch
 
-_PORTS = {"http": 9200, "https": 443}
-_NONSENSE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
-
-class OpenSearch:
+class OpenSearch(WebBackend[Held]):
     """A backend over an index on a cluster. Connects when first asked, on the loop that asks."""
 
     Settings = OpenSearchSettings
 
     def __init__(self, settings: OpenSearchSettings) -> None:
         """Raises: IndexFault where the library, a secret or the embedder is missing."""
-        self._settings, self._schema = settings, settings.declared
-        self._embedding = _embedding(settings)
+        self._settings = settings
+        super().__init__(
+            Where(settings.flavor, settings.index, settings.urls[0], port=9200),
+            settings.declared,
+            settings.search.embedder if isinstance(settings.search, Vectors) else None,
+            Live(Reader(settings, self._ask).read, settings.version_every_s),
+        )
         self._client = _client(settings)
         self._path = f"/{quote(settings.index, safe=',*')}/_search"
-        self._live = Live(Reader(settings, self._ask).read, settings.version_every_s)
-        first = urlsplit(settings.urls[0])
-        self._address, self._port = first.hostname or "", first.port or _PORTS[first.scheme]
-        self._closed = False
 
-    async def retrieve(self, query: Query, timeout_s: float) -> Hits:
-        """See `Backend`. The server is given what is left of the time; cancelling the task cancels its search."""
-        filters.check(query, self._schema)
-        settings = self._settings
-        with db_span(settings.flavor, "search", settings.index, self._address, self._port):
-            async with within(timeout_s):
-                return await self._answer(query, monotonic() + timeout_s)
-
-    async def close(self) -> None:
-        """See `Backend`. Calls in flight end as unreachable."""
-        self._closed = True
-        await self._live.close()
+    async def _disconnect(self) -> None:
         await self._client.close()
         opened: list[Any] = list(self._client.transport.seed_connections)
         for connection in opened:
             await connection.close()  # the client forgets those that it took for dead
 
-    async def _answer(self, query: Query, deadline: float) -> Hits:
-        state = await self._live.get()
-        vector = await self._embedded(query.text)
-        hits = Hits([], opensearch_query.column([]))
-        if query.limit > 0 and query.text.strip() and (vector is None or any(vector)):
-            hits = await self._searched(query, vector, state, deadline - monotonic())
-        return replace(hits, index=state.index)
-
-    async def _embedded(self, text: str) -> list[float] | None:
-        """The query's vector where we make it."""
-        if self._embedding is None:
-            return None
-        vector: list[float] = (await asyncio.to_thread(self._embedding.query, text)).tolist()
-        return vector
-
-    async def _searched(self, query: Query, vector: list[float] | None, state: State, left_s: float) -> Hits:
+    async def _searched(
+        self, query: Query, vector: list[float] | None, state: State[Held], left_s: float
+    ) -> Hits:
         body = opensearch_query.body(self._settings, state.held, query, vector, left_s)
         wants_scores = any(name in self._settings.scores for name in query.fields)
         parameters = {"include_named_queries_score": "true"} if wants_scores else {}
@@ -138,7 +109,7 @@ class OpenSearch:
         try:
             _hold_whole(answer)
             return opensearch_query.read(answer, self._settings, state.held, query)
-        except _NONSENSE as error:
+        except NONSENSE as error:
             raise BackendGarbage("the answer is not one of a search") from error
 
     async def _ask(self, method: str, path: str, parameters: Mapping[str, Any], body: Dsl | None) -> Any:
@@ -159,7 +130,7 @@ class OpenSearch:
             raise BackendUnreachable("no connection, or the server is down") from error
         except exceptions.TransportError as error:
             raise refused(int(error.status_code), f"index {self._settings.index}") from error
-        except (exceptions.SerializationError, *_NONSENSE) as error:
+        except (exceptions.SerializationError, *NONSENSE) as error:
             raise BackendGarbage("the answer cannot be decoded") from error
 
 
@@ -174,11 +145,6 @@ def _hold_whole(answer: Any) -> None:
         raise BackendError(
             f"{int(clusters['successful'])} of {int(clusters['total'])} clusters answered whole"
         )
-
-
-def _embedding(settings: OpenSearchSettings) -> Embedding | None:
-    search = settings.search
-    return Embedding.of(search.embedder) if isinstance(search, Vectors) and search.embedder else None
 
 
 def _client(settings: OpenSearchSettings) -> AsyncOpenSearch:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +11,8 @@ from backends.base import BackendError, BackendGarbage, BackendRefused, Index
 from backends.bounds import FRACTIONAL, WHOLE
 from backends.opensearch_query import Held
 from backends.opensearch_settings import Dsl, OpenSearchSettings, Vectors
+from backends.served import digest
+from backends.web import NONSENSE, State
 
 Ask = Callable[[str, str, Mapping[str, Any], Dsl | None], Awaitable[Any]]
 """Method, path, parameters, body -> the answer, read. Raises: BackendError."""
@@ -38,15 +37,6 @@ _OF_CONNECTION = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class State:
-    """An index as it was when last looked at."""
-
-    index: Index
-    held: Mapping[str, Held]
-    """Server's name and type by the settings' name of a field."""
-
-
 class Reader:
     """Reads the state of one index or alias."""
 
@@ -57,16 +47,16 @@ class Reader:
         self._chosen = settings.model_dump_json(exclude=_OF_CONNECTION)
         self._known: tuple[Any, str, Mapping[str, Held]] | None = None
 
-    async def read(self) -> State:
+    async def read(self) -> State[Held]:
         """The state now. Raises: BackendError where the index is not as the settings have it."""
         try:
             return await self._read()
         except BackendRefused as error:
             raise BackendError(f"the server does not tell of the index: {error}") from error
-        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        except NONSENSE as error:
             raise BackendGarbage("what the server says of the index makes no sense") from error
 
-    async def _read(self) -> State:
+    async def _read(self) -> State[Held]:
         segments, fresh_at_s = await asyncio.gather(self._segments(), self._fresh_at_s())
         # After what it holds: an index that takes the name meanwhile is seen to be another.
         indices = await self._indices()
@@ -74,8 +64,8 @@ class Reader:
             server, held = await asyncio.gather(self._server(), self._fields())
             self._known = (indices, server, held)
         _, server, held = self._known
-        version = _digest([indices, segments, self._chosen, server])
-        schema = _digest(sorted((name, *field) for name, field in held.items()))
+        version = digest([indices, segments, self._chosen, server])
+        schema = digest(sorted((name, *field) for name, field in held.items()))
         return State(Index(version, fresh_at_s, server, schema), held)
 
     async def _indices(self) -> Any:
@@ -155,7 +145,3 @@ def _narrowest(kinds: Mapping[str, Any]) -> str:
     order = [*WHOLE, *FRACTIONAL]
     known = sorted(kinds.keys() - {"unmapped"}, key=lambda kind: order.index(kind) if kind in order else 0)
     return known[0]
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

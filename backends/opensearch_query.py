@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from backends import bounds
 from backends.base import Equals, Filter, FloatColumn, Hits, Index, Query, Range, Terms
 from backends.filters import values_of
 from backends.opensearch_settings import Dsl, OpenSearchSettings, Template, Vectors, Words
-from backends.served import shortened
+from backends.served import column, shortened
 
 NONE: Dsl = {"match_none": {}}
 _SPACES = {"cosine": "cosinesimil", "l2": "l2", "inner_product": "innerproduct"}
@@ -76,11 +74,6 @@ def read(answer: Any, settings: OpenSearchSettings, held: Mapping[str, Held], qu
             numbers[name] = column([row.get(name, 0.0) for row in matched])
     ids = [hit["_id"] for hit in found] if settings.id == "_id" else [row[settings.id][0] for row in fields]
     return Hits(ids, column([hit["_score"] for hit in found]), numbers, texts, Index())
-
-
-def column(values: Sequence[float | None]) -> FloatColumn:
-    """Missing as NaN."""
-    return np.array(values, dtype=np.float64)
 
 
 def _main(

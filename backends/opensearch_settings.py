@@ -67,14 +67,7 @@ class OpenSearchSettings(ServedSettings):
 
     @model_validator(mode="after")
     def _names_are_known(self) -> OpenSearchSettings:
-        texts = self.named("text")
-        if isinstance(self.search, Words):
-            if not texts:
-                raise ValueError("search by words needs a field of type text")
-            if unknown := sorted(set(self.search.boosts) - set(texts)):
-                raise ValueError(f"search.boosts names no text field: {', '.join(unknown)}")
-        if clash := sorted(set(self.scores) & {"id", *self.fields}):
-            raise ValueError(f"scores has names of fields: {', '.join(clash)}")
+        self.check_names(self.search.boosts if isinstance(self.search, Words) else None, self.scores)
         if self.api_key_env and self.user:
             raise ValueError("give one of `user` and `api_key_env`")
         return self

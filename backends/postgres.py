@@ -63,6 +63,7 @@ from backends.base import BackendError, Hits, Index, Query
 from backends.embedding import Embedding
 from backends.index import IndexFault
 from backends.postgres_columns import COLUMNS, Column
+from backends.postgres_dsn import address_of
 from backends.postgres_pool import Pool, is_stale, translated
 from backends.postgres_settings import PostgresSettings
 from backends.served import secret
@@ -95,7 +96,7 @@ class Postgres:
 
     def __init__(self, settings: PostgresSettings) -> None:
         """Raises: IndexFault where psycopg, the password or the embedder is missing."""
-        conninfo, self._address, self._port = _conninfo(settings.dsn)
+        self._server = _address(settings.dsn)
         self._settings = settings
         self._schema = settings.declared
         self._embedding = (
@@ -106,7 +107,7 @@ class Postgres:
         self._table_bound = {"table": sql.named(settings.table).replace("%%", "%")}
         self._table: _Table | None = None
         self._pool = Pool(
-            conninfo,
+            settings.dsn,
             secret("password_env", settings.password_env),
             settings.connections,
             settings.connect_timeout_s,
@@ -116,7 +117,7 @@ class Postgres:
     async def retrieve(self, query: Query, timeout_s: float) -> Hits:
         """See `Backend`. The statement is cancelled on the server when its time is up or the task is cancelled."""
         filters.check(query, self._schema)
-        with db_span("postgresql", "SELECT", self._settings.table, self._address, self._port):
+        with db_span("postgresql", "SELECT", self._settings.table, *self._server):
             return await self._pool.run(self._answer(query, monotonic() + timeout_s), timeout_s)
 
     async def close(self) -> None:
@@ -241,22 +242,13 @@ async def _set_local(connection: Connection, values: dict[str, str | float]) -> 
     await connection.execute(f"SELECT {calls}".encode(), bound)
 
 
-def _conninfo(dsn: str) -> tuple[str, str, int | None]:
-    """What libpq is told, and the server's address and port. Raises: IndexFault, without the words of the dsn."""
+def _address(dsn: str) -> tuple[str, int | None]:
+    """Raises: IndexFault, without the words of the dsn."""
     try:
-        from psycopg import Error, conninfo
+        return address_of(dsn)
     except ImportError as error:
         raise IndexFault(
             "the postgres engine is not installed: pip install '.[postgres]' in Mixer's checkout"
         ) from error
-    try:
-        parts = conninfo.conninfo_to_dict(dsn)
-    except Error:
-        raise IndexFault("dsn is no connection string that libpq understands") from None
-    if parts.get("password"):
-        raise IndexFault("dsn holds a password; name the environment variable with it in `password_env`")
-    address, port = (
-        str(parts.get("host") or parts.get("hostaddr") or "localhost"),
-        str(parts.get("port") or 5432),
-    )
-    return dsn, address, int(port) if port.isdecimal() else None
+    except ValueError as fault:
+        raise IndexFault(str(fault)) from None

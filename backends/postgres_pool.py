@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from backends.base import BackendError, BackendTimeout, BackendUnreachable
+from backends.cancelling import is_cancelling
 
 if TYPE_CHECKING:
     import psycopg
@@ -100,7 +101,7 @@ class Pool:
         except PoolClosed as error:
             raise BackendUnreachable("the backend is closed") from error
         except asyncio.CancelledError:
-            if _is_cancelling():
+            if is_cancelling():
                 asked.cancel()
                 raise
             raise BackendUnreachable(_DOWN) from None
@@ -165,8 +166,3 @@ def is_stale(error: psycopg.Error) -> bool:
 
 async def _configure(connection: Connection) -> None:
     await connection.set_read_only(True)
-
-
-def _is_cancelling() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

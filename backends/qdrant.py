@@ -58,7 +58,7 @@ from backends.base import (
 from backends.embedding import Embedding
 from backends.index import IndexFault
 from backends.qdrant_settings import QdrantSettings
-from backends.served import secret
+from backends.served import secret, within
 from backends.spans import db_span
 from backends.threads import Threads
 
@@ -219,10 +219,8 @@ class Qdrant:
         from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
         try:
-            async with asyncio.timeout(timeout_s):
+            async with within(timeout_s):
                 yield
-        except TimeoutError as error:
-            raise BackendTimeout(f"no answer within {timeout_s:g} s") from error
         except UnexpectedResponse as error:
             raise self._status(error.status_code or 0) from error
         except ResourceExhaustedResponse as error:

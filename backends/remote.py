@@ -36,6 +36,7 @@ from backends.base import (
     Punctual,
     Query,
 )
+from backends.cancelling import is_cancelling
 from backends.filters import FilterRefused
 from backends.reloading import Reloading
 from backends.tls import Tls
@@ -91,7 +92,7 @@ class Remote(Punctual):
         except grpc.aio.AioRpcError as error:
             _translate(error, query, timeout_s)
         except asyncio.CancelledError:
-            if self._closed and not _is_cancelling():
+            if self._closed and not is_cancelling():
                 raise BackendUnreachable("the connection was closed") from None
             raise
 
@@ -225,8 +226,3 @@ def _violated(error: grpc.aio.AioRpcError) -> list[str]:
     except DecodeError:
         return []
     return [violation.field for violation in bad.field_violations] if unpacked else []
-
-
-def _is_cancelling() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -11,19 +11,30 @@ ca_file: ca.pem                 # certificates that the server's is held against
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import os
 import re
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Generic, TypeVar
 from urllib.parse import urlsplit
 
+import numpy as np
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from backends.base import BackendError, BackendRefused, BackendTimeout, BackendUnreachable, EngineSettings
+from backends.base import (
+    BackendError,
+    BackendRefused,
+    BackendTimeout,
+    BackendUnreachable,
+    EngineSettings,
+    FloatColumn,
+)
+from backends.cancelling import is_cancelling
 from backends.index import IndexFault, beside_settings
 from backends.schema import FieldType, Schema
 
@@ -88,6 +99,16 @@ class ServedSettings(EngineSettings):
         """The fields as filters see them."""
         return _schema(self.fields)
 
+    def check_names(self, boosts: Iterable[str] | None, scores: Iterable[str]) -> None:
+        """Of a search by words its `boosts`, None for any other, and of `scores`. Raises: ValueError."""
+        texts = self.named("text")
+        if boosts is not None and not texts:
+            raise ValueError("search by words needs a field of type text")
+        if unknown := sorted(set(boosts or ()) - set(texts)):
+            raise ValueError(f"search.boosts names no text field: {', '.join(unknown)}")
+        if clash := sorted(set(scores) & {"id", *self.fields}):
+            raise ValueError(f"scores has names of fields: {', '.join(clash)}")
+
     def named(self, *types: FieldType) -> dict[str, str]:
         """The fields of these types, each with the server's name of it."""
         return {name: held.field or name for name, held in self.fields.items() if held.type in types}
@@ -103,6 +124,16 @@ def secret(setting: str, variable: str) -> str:
     if variable and not held:
         raise IndexFault(f"{setting}: the environment variable {variable} is not set")
     return held
+
+
+def digest(value: object) -> str:
+    """16 hex digits that change whenever a value of JSON does."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def column(values: Sequence[float | None]) -> FloatColumn:
+    """Missing as NaN."""
+    return np.array(values, dtype=np.float64)
 
 
 def tls(settings: ServedSettings) -> ssl.SSLContext | None:
@@ -170,8 +201,7 @@ class Live(Generic[State]):
         try:
             return await asyncio.shield(reading)
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if reading.cancelled() and not (task and task.cancelling()):
+            if reading.cancelled() and not is_cancelling():
                 raise BackendUnreachable("the backend is closed") from None
             raise
 

@@ -47,34 +47,27 @@ changes.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import Mapping
-from dataclasses import replace
-from time import monotonic
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import orjson
 from opentelemetry import propagate
 
-from backends import filters, solr_query
+from backends import solr_query
 from backends.base import BackendGarbage, BackendTimeout, BackendUnreachable, Hits, Query
-from backends.embedding import Embedding
 from backends.index import IndexFault
-from backends.served import Live, refused, secret, tls, within
-from backends.solr_index import Reader, State
+from backends.served import Live, refused, secret, tls
+from backends.solr_index import Reader
+from backends.solr_query import Held
 from backends.solr_settings import SolrSettings, Vectors
-from backends.spans import db_span
+from backends.web import NONSENSE, State, WebBackend, Where
 
 if TYPE_CHECKING:
     import aiohttp
 
-_PORTS = {"http": 80, "https": 443}
-_NONSENSE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
-
-class Solr:
+class Solr(WebBackend[Held]):
     """A backend over a collection on a server. Connects when first asked, on the loop that asks."""
 
     Settings = SolrSettings
@@ -87,46 +80,24 @@ class Solr:
             raise IndexFault(
                 "the solr engine is not installed: pip install '.[solr]' in Mixer's checkout"
             ) from error
-        self._settings, self._schema = settings, settings.declared
-        search = settings.search
-        self._embedding = Embedding.of(search.embedder) if isinstance(search, Vectors) else None
+        self._settings = settings
+        super().__init__(
+            Where("solr", settings.collection, settings.url, port=80),
+            settings.declared,
+            settings.search.embedder if isinstance(settings.search, Vectors) else None,
+            Live(Reader(settings, self._read).read, settings.version_every_s),
+        )
         self._headers = _credentials(settings)
         self._tls = tls(settings)
-        self._live = Live(Reader(settings, self._told).read, settings.version_every_s)
-        where = urlsplit(settings.url)
-        self._address, self._port = where.hostname or "", where.port or _PORTS[where.scheme]
         self._session: aiohttp.ClientSession | None = None
-        self._closed = False
 
-    async def retrieve(self, query: Query, timeout_s: float) -> Hits:
-        """See `Backend`. Solr is given what is left of the time."""
-        filters.check(query, self._schema)
-        with db_span("solr", "search", self._settings.collection, self._address, self._port):
-            async with within(timeout_s):
-                return await self._answer(query, monotonic() + timeout_s)
-
-    async def close(self) -> None:
-        """See `Backend`. Calls in flight end as unreachable."""
-        self._closed = True
-        await self._live.close()
+    async def _disconnect(self) -> None:
         if self._session is not None:
             await self._session.close()
 
-    async def _answer(self, query: Query, deadline: float) -> Hits:
-        state = await self._live.get()
-        vector = await self._embedded(query.text)
-        hits = Hits([], solr_query.column([]))
-        if query.limit > 0 and query.text.strip() and (vector is None or any(vector)):
-            hits = await self._searched(query, vector, state, deadline - monotonic())
-        return replace(hits, index=state.index)
-
-    async def _embedded(self, text: str) -> list[float] | None:
-        if self._embedding is None:
-            return None
-        vector: list[float] = (await asyncio.to_thread(self._embedding.query, text)).tolist()
-        return vector
-
-    async def _searched(self, query: Query, vector: list[float] | None, state: State, left_s: float) -> Hits:
+    async def _searched(
+        self, query: Query, vector: list[float] | None, state: State[Held], left_s: float
+    ) -> Hits:
         settings = self._settings
         asked = solr_query.parameters(settings, state.held, query, vector, left_s)
         answer = await self._ask("POST", f"{settings.collection}/{settings.handler}", asked)
@@ -134,10 +105,10 @@ class Solr:
             if answer["responseHeader"].get("partialResults"):
                 raise BackendTimeout("the server ran out of time and answered in part")
             return solr_query.read(answer, settings, state.held, query)
-        except _NONSENSE as error:
+        except NONSENSE as error:
             raise BackendGarbage("the answer is not one of a search") from error
 
-    async def _told(self, path: str, parameters: Mapping[str, str]) -> Any:
+    async def _read(self, path: str, parameters: Mapping[str, str]) -> Any:
         return await self._ask("GET", path, list(parameters.items()))
 
     async def _ask(self, method: str, path: str, parameters: solr_query.Parameters) -> Any:
@@ -158,7 +129,7 @@ class Solr:
                 return orjson.loads(await answer.read())
         except aiohttp.ClientError as error:
             raise BackendUnreachable("no connection, or the server is down") from error
-        except _NONSENSE as error:
+        except NONSENSE as error:
             raise BackendGarbage("the answer cannot be decoded") from error
 
     def _opened(self) -> aiohttp.ClientSession:

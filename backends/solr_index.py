@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from backends.base import BackendError, BackendGarbage, BackendRefused, Index
 from backends.bounds import FRACTIONAL, WHOLE
+from backends.served import digest
 from backends.solr_query import Held
 from backends.solr_settings import SolrSettings, Vectors
+from backends.web import NONSENSE, State
 
 Ask = Callable[[str, Mapping[str, str]], Awaitable[Any]]
 """Path below Solr's root, parameters -> the answer, read. Raises: BackendError."""
@@ -42,15 +42,6 @@ _OF_CONNECTION = {
 _CHANGES = ("version", "numDocs", "maxDoc", "deletedDocs")
 
 
-@dataclass(frozen=True, slots=True)
-class State:
-    """A collection as it was when last looked at."""
-
-    index: Index
-    held: Mapping[str, Held]
-    """By the settings' name of a field."""
-
-
 class Reader:
     """Reads the state of one collection or core."""
 
@@ -60,23 +51,23 @@ class Reader:
         self._chosen = settings.model_dump_json(exclude=_OF_CONNECTION)
         self._known: tuple[str, str, Mapping[str, Held]] | None = None
 
-    async def read(self) -> State:
+    async def read(self) -> State[Held]:
         """The state now. Raises: BackendError where the collection is not as the settings have it."""
         try:
             return await self._read()
         except BackendRefused as error:
             raise BackendError(f"the server does not tell of the collection: {error}") from error
-        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        except NONSENSE as error:
             raise BackendGarbage("what the server says of the collection makes no sense") from error
 
-    async def _read(self) -> State:
+    async def _read(self) -> State[Held]:
         told, committed_at_s = await self._told()
         if self._known is None or self._known[0] != told:
             server, held = await asyncio.gather(self._server(), self._fields())
             self._known = (told, server, held)
         _, server, held = self._known
-        version = _digest([told, self._chosen, server])
-        schema = _digest(sorted((name, *field) for name, field in held.items()))
+        version = digest([told, self._chosen, server])
+        schema = digest(sorted((name, *field) for name, field in held.items()))
         fresh_at_s = await self._updated_at_s() if self._settings.updated_at else committed_at_s
         return State(Index(version, fresh_at_s, server, schema), held)
 
@@ -160,7 +151,3 @@ def _is_shown(told: Mapping[str, Any]) -> bool:
 
 def _at_s(moment: str | None) -> float:
     return datetime.fromisoformat(moment).timestamp() if moment else 0.0
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

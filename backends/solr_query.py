@@ -6,12 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from backends import bounds
 from backends.base import Equals, FloatColumn, Hits, Query, Range, Terms
 from backends.filters import values_of
-from backends.served import shortened
+from backends.served import column, shortened
 from backends.solr_settings import SolrSettings, Vectors, Words
 
 Parameters = list[tuple[str, str]]
@@ -72,11 +70,6 @@ def read(answer: Any, settings: SolrSettings, held: Mapping[str, Held], query: Q
                 texts[name] = [", ".join(value) for value in values]
     ids = [_values(row[settings.id])[0] for row in rows]
     return Hits(ids, column([row["score"] for row in rows]), numbers, texts)
-
-
-def column(values: list[float | None]) -> FloatColumn:
-    """Missing as NaN."""
-    return np.array(values, dtype=np.float64)
 
 
 def escaped(text: str) -> str:

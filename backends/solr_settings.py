@@ -60,15 +60,8 @@ class SolrSettings(ServedSettings):
 
     @model_validator(mode="after")
     def _names_are_known(self) -> SolrSettings:
-        texts = self.named("text")
-        if isinstance(self.search, Words):
-            if not texts:
-                raise ValueError("search by words needs a field of type text")
-            if unknown := sorted(set(self.search.boosts) - set(texts)):
-                raise ValueError(f"search.boosts names no text field: {', '.join(unknown)}")
+        self.check_names(self.search.boosts if isinstance(self.search, Words) else None, self.scores)
         names: list[Any] = [*self.named("text", "keyword", "number").values(), *self.scores]
         if odd := sorted(name for name in names if not _SAFE.fullmatch(name)):
             raise ValueError(f"names are letters, digits, _, - and dots: {', '.join(odd)}")
-        if clash := sorted(set(self.scores) & {"id", *self.fields}):
-            raise ValueError(f"scores has names of fields: {', '.join(clash)}")
         return self

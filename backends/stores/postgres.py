@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import PositiveInt
 
 from backends.base import BackendUnreachable
+from backends.postgres_dsn import address_of
 from backends.postgres_pool import Pool, translated
 from backends.spans import db_span
 from backends.stores.base import Rows, StoreFault, StoreSettings, password_from
@@ -96,19 +97,13 @@ class Postgres:
 def _address(dsn: str) -> tuple[str, int | None]:
     """Of the server. Raises: StoreFault, without the words of the dsn."""
     try:
-        from psycopg import Error, conninfo
+        return address_of(dsn)
     except ImportError as error:
         raise StoreFault(
             "kind postgres is not installed: pip install '.[postgres]' in Mixer's checkout"
         ) from error
-    try:
-        parts = conninfo.conninfo_to_dict(dsn)
-    except Error:
-        raise StoreFault("dsn is no connection string that libpq understands") from None
-    if parts.get("password"):
-        raise StoreFault("dsn holds a password; name the environment variable with it in `password_env`")
-    port = str(parts.get("port") or 5432)
-    return str(parts.get("host") or "localhost"), int(port) if port.isdecimal() else None
+    except ValueError as fault:
+        raise StoreFault(str(fault)) from None
 
 
 def _select(settings: PostgresSettings) -> Composed:

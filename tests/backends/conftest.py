@@ -56,6 +56,13 @@ INDEXED: dict[str, dict[str, Any]] = {
 Indexing = Callable[..., Path]
 
 
+def shelved(kind: str, folder: Path) -> Path:
+    """The library as an index of this kind, in this folder."""
+    parsed = [parse(raw, Schema.model_validate(SCHEMA)) for raw in DOCUMENTS]
+    write(Definition.model_validate({"schema": SCHEMA, "engine": INDEXED[kind]}), parsed, folder)
+    return folder
+
+
 def opened(raw: dict[str, Any]) -> Backend:
     adapter: TypeAdapter[BackendSettings] = TypeAdapter(BackendSettings)
     return open_backend(adapter.validate_python(raw))
@@ -88,10 +95,7 @@ def index(tmp_path: Path) -> Indexing:
 def library(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """An index folder by kind."""
     root = tmp_path_factory.mktemp("library")
-    parsed = [parse(raw, Schema.model_validate(SCHEMA)) for raw in DOCUMENTS]
-    for kind, options in INDEXED.items():
-        write(Definition.model_validate({"schema": SCHEMA, "engine": options}), parsed, root / kind)
-    return {kind: root / kind for kind in INDEXED}
+    return {kind: shelved(kind, root / kind) for kind in INDEXED}
 
 
 @asynccontextmanager

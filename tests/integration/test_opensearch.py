@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from backends.base import Backend, BackendError, Equals, Filter, Range, Terms
-from backends.build import Definition, write
 from backends.embedding import Embedding
-from backends.schema import Schema, parse
-from tests.backends.conftest import DOCUMENTS, INDEXED, SCHEMA
+from backends.schema import parse
+from tests.backends.conftest import DOCUMENTS, SCHEMA, shelved
 from tests.backends.test_contract import *  # noqa: F403  # the rules themselves, over the fixtures below
 from tests.doubles import mixers
 from tests.doubles.asking import asked, index_when, opening
@@ -36,10 +35,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 @pytest.fixture(scope="module")
 def embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An index of vectors over the library, for what embeds its documents and queries."""
-    folder = tmp_path_factory.mktemp("vectors") / "index"
-    parsed = [parse(raw, Schema.model_validate(SCHEMA)) for raw in DOCUMENTS]
-    write(Definition.model_validate({"schema": SCHEMA, "engine": INDEXED["vectors"]}), parsed, folder)
-    return folder
+    return shelved("vectors", tmp_path_factory.mktemp("vectors") / "index")
 
 
 @pytest.fixture(scope="module")
