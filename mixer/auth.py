@@ -36,11 +36,10 @@ class Authenticate:
 
     def __init__(self, settings: AuthSettings, metrics: Metrics) -> None:
         """Reads the files of keys. Raises: OSError, ValueError."""
-        for outcome in OUTCOMES:
-            metrics.counter(catalogue.AUTH_RELOADS, outcome=outcome)
+        counts = metrics.by_outcome(catalogue.AUTH_RELOADS, OUTCOMES)
 
         def count(outcome: str) -> None:
-            metrics.counter(catalogue.AUTH_RELOADS, outcome=outcome).inc()
+            counts[outcome].inc()
 
         self._keys = self._tokens = None
         if settings.keys:

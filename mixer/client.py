@@ -181,6 +181,14 @@ def explain_request(
     return pb.ExplainRequest(**asked, hits=hits, ids=ids, model=model)
 
 
+def _channel(over: Any, target: str, attempts: int, tls: Tls | None) -> Any:
+    """A channel of `over`: grpc, or grpc.aio. Raises: OSError, ValueError where the files of `tls` cannot be used."""
+    options = channel_options(attempts)
+    if tls is None:
+        return over.insecure_channel(target, options)
+    return over.secure_channel(target, read(tls), [*options, *tls.options])
+
+
 class MixerClient:
     """Calls Mixer and waits; safe to share between threads."""
 
@@ -199,11 +207,7 @@ class MixerClient:
         `tls` is read now; without it all is sent in the clear, an `api_key` and a `token` (JWT) too.
         Raises: OSError, ValueError where the files of `tls` cannot be used.
         """
-        options = channel_options(attempts)
-        if tls:
-            self._channel = grpc.secure_channel(target, read(tls), [*options, *tls.options])
-        else:
-            self._channel = grpc.insecure_channel(target, options)
+        self._channel = _channel(grpc, target, attempts, tls)
         self._stub = rpc.MixerServiceStub(self._channel)
         self._timeout_s, self._metadata = timeout_s, _Metadata(api_key, token)
 
@@ -280,11 +284,7 @@ class AsyncMixerClient:
         `tls` is read now; without it all is sent in the clear, an `api_key` and a `token` (JWT) too.
         Raises: OSError, ValueError where the files of `tls` cannot be used.
         """
-        options = channel_options(attempts)
-        if tls:
-            self._channel = grpc.aio.secure_channel(target, read(tls), [*options, *tls.options])
-        else:
-            self._channel = grpc.aio.insecure_channel(target, options)
+        self._channel = _channel(grpc.aio, target, attempts, tls)
         self._stub = rpc.MixerServiceStub(self._channel)
         self._timeout_s, self._metadata = timeout_s, _Metadata(api_key, token)
 

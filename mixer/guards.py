@@ -71,24 +71,19 @@ def _changed(name: str, metrics: Metrics) -> Callable[[State, State, str], None]
 
 
 def _hedged(name: str, metrics: Metrics) -> Callable[[str, Outcome], None]:
-    """All counts exist from the start: the first one is a rise."""
     counters = {
-        (won, outcome): metrics.counter(catalogue.HEDGES, backend=name, won=won, outcome=outcome.value)
+        won: metrics.by_outcome(catalogue.HEDGES, Outcome, backend=name, won=won)
         for won in ("first", "second", "neither")
-        for outcome in Outcome
     }
 
     def hedged(won: str, other: Outcome) -> None:
-        counters[won, other].inc()
+        counters[won][other].inc()
 
     return hedged
 
 
 def _retried(name: str, metrics: Metrics) -> Callable[[Outcome], None]:
-    counters = {
-        outcome: metrics.counter(catalogue.RETRIES, backend=name, outcome=outcome.value)
-        for outcome in Outcome
-    }
+    counters = metrics.by_outcome(catalogue.RETRIES, Outcome, backend=name)
 
     def retried(outcome: Outcome) -> None:
         counters[outcome].inc()

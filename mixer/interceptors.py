@@ -131,10 +131,7 @@ class _Method:
         self.name = name
         self.bystander = name.startswith(BYSTANDERS)
         self.may_force = may_force
-        self.forced = {
-            outcome: metrics.counter(catalogue.FORCED_SAMPLES, outcome=outcome)
-            for outcome in ("forced", "refused")
-        }
+        self.forced = metrics.by_outcome(catalogue.FORCED_SAMPLES, ("forced", "refused"))
         self.started = metrics.counter(catalogue.SERVER_STARTED, **labels)
         self.seconds = metrics.histogram(catalogue.SERVER_SECONDS, **labels)
         self.handled = {

@@ -40,6 +40,10 @@ class Metrics:
         """A counter, bound to these labels."""
         return self._bound(metric, Counter, labels)
 
+    def by_outcome(self, metric: Metric, outcomes: Iterable[str], **labels: str) -> dict[str, Counter]:
+        """A counter for each of these outcomes, from the start: the first one is a rise."""
+        return {outcome: self.counter(metric, outcome=outcome, **labels) for outcome in outcomes}
+
     def gauge(self, metric: Metric, **labels: str) -> Gauge:
         """A gauge, bound to these labels."""
         return self._bound(metric, Gauge, labels)

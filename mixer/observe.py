@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter, time
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-from opentelemetry import context, trace
-from opentelemetry.trace import NonRecordingSpan, SpanKind
+from opentelemetry.context import detach
+from opentelemetry.trace import SpanKind
 
 from backends.base import Backend
 from mixer import catalogue, describe
@@ -161,12 +161,11 @@ class MixObserver:
             if step is None:
                 return await self._replied(record, None, verb(backend, call), call)
             step.attributes.update(_of_call(call))
-            span = NonRecordingSpan(record.context_of(step.id))
-            token = context.attach(trace.set_span_in_context(span))
+            token = record.enter(step)
             try:
                 return await self._replied(record, step, verb(backend, call), call)
             finally:
-                context.detach(token)
+                detach(token)
 
         return watched
 

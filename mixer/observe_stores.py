@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
 
-from opentelemetry import context, trace
-from opentelemetry.trace import NonRecordingSpan
+from opentelemetry.context import detach
 
 from mixer import catalogue, describe
 from mixer.hydrate import Hydrator, LookUp, Wanted
@@ -45,12 +44,11 @@ class StoreObserver:
             if step is None:
                 return self._told(record, None, await verb(hydrator, wanted))
             step.attributes.update(describe.of_look_up(hydrator.name, wanted.timeout_s))
-            below = trace.set_span_in_context(NonRecordingSpan(record.context_of(step.id)))
-            token = context.attach(below)
+            token = record.enter(step)
             try:
                 return await self._ended(record, step, verb(hydrator, wanted))
             finally:
-                context.detach(token)
+                detach(token)
 
         return watched
 

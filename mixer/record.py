@@ -6,13 +6,14 @@ Steps are plain notes that become spans when the call has ended. A call that is 
 from __future__ import annotations
 
 import random
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from time import time_ns
 from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.trace import Span, SpanContext, SpanKind
+from opentelemetry.context import Context, attach
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind
 
 
 @dataclass(slots=True)
@@ -58,6 +59,10 @@ class Record:
         step.ended_ns, step.error = time_ns(), error
         if self.steps is not None:
             self.steps.append(step)
+
+    def enter(self, step: Step) -> Token[Context]:
+        """From here on spans of this process hang below the step; returns what OpenTelemetry's `detach` takes."""
+        return attach(trace.set_span_in_context(NonRecordingSpan(self.context_of(step.id))))
 
     def context_of(self, id_: int) -> SpanContext:
         """What the step of this id is called in other processes."""

@@ -66,10 +66,7 @@ class Shipper:
         self._store: Store | None = None
         self._lock: int | None = None
         self._bell, self._closing, self._until_s = threading.Event(), threading.Event(), float("inf")
-        self._counts = {
-            outcome: metrics.counter(catalogue.SHIP_FILES, log=of, outcome=outcome)
-            for outcome in ("shipped", "failed", "dropped")
-        }
+        self._counts = metrics.by_outcome(catalogue.SHIP_FILES, ("shipped", "failed", "dropped"), log=of)
         self._waiting = metrics.gauge(catalogue.SHIP_WAITING, log=of)
         self._waiting_bytes = metrics.gauge(catalogue.SHIP_WAITING_BYTES, log=of)
         self._thread = threading.Thread(target=self._run, name=f"ship-{of}", daemon=True)

@@ -27,16 +27,11 @@ class ServerCertificate:
 
     def __init__(self, settings: ServerTlsSettings, metrics: Metrics) -> None:
         """Raises: OSError, ValueError where the files hold none that can be used."""
-        for outcome in OUTCOMES:
-            metrics.counter(catalogue.TLS_RELOADS, outcome=outcome)
-
-        def count(outcome: str) -> None:
-            metrics.counter(catalogue.TLS_RELOADS, outcome=outcome).inc()
-
+        counts = metrics.by_outcome(catalogue.TLS_RELOADS, OUTCOMES)
         paths = [path for path in (settings.certificate, settings.key, settings.client_ca) if path]
         self._expires = metrics.gauge(catalogue.TLS_EXPIRES)
         self._requires_client = settings.require_client
-        self._files = Reloading("server.tls", paths, _pair, count)
+        self._files = Reloading("server.tls", paths, _pair, lambda outcome: counts[outcome].inc())
         self._expires.set(self._files.value.ends_s)
 
     @property
